@@ -1,0 +1,1 @@
+"""Fork storms against a Forkstorm server: Locust users, and the measurement behind `make storm`."""

@@ -1,0 +1,87 @@
+"""`forkstorm-storm`, which is `make storm`: one storm, its report, its files.
+
+Exit code 0 also when the machine was too noisy (3 under --strict); 1 when requests failed or the
+storm could not be carried out; 130 after Ctrl-C.
+"""
+
+from __future__ import annotations
+
+import json
+import signal
+import sys
+from pathlib import Path
+from types import FrameType
+
+import click
+
+from forkstorm_load.outcome import Outcome, summary
+from forkstorm_load.picture import draw
+from forkstorm_load.progress import StageDisplay
+from forkstorm_load.report import report_lines
+from forkstorm_load.server import ServerError
+from forkstorm_load.storm import Settings, StormError, run_storm
+
+EXIT_FAILED, EXIT_INVALID, EXIT_INTERRUPTED = 1, 3, 130
+
+
+@click.command()
+@click.option("--seconds", default=60.0, show_default=True, help="Time spent measuring.")
+@click.option("--users", default=8, show_default=True, help="Locust users.")
+@click.option("--think-ms", default=100.0, show_default=True, help="Mean think time of a user.")
+@click.option("--seed", default=1, show_default=True, help="Seed of the plan.")
+@click.option("--address", help="HOST:PORT of a running server; by default one is started.")
+@click.option("--strict", is_flag=True, help=f"Exit {EXIT_INVALID} when the run is not valid.")
+@click.option(
+    "--output",
+    type=click.Path(file_okay=False, path_type=Path),
+    default=Path("build/storm"),
+    show_default=True,
+    help="Folder for the summary, the pictures and Locust's files.",
+)
+def main(
+    seconds: float,
+    users: int,
+    think_ms: float,
+    seed: int,
+    address: str | None,
+    strict: bool,
+    output: Path,
+) -> None:
+    """Storms a server with forks under both kernel strategies and prints what each costs."""
+    # A terminated storm stops what it started, as after Ctrl-C.
+    signal.signal(signal.SIGTERM, _interrupt)
+    settings = Settings(seconds, users, think_ms, seed, address, output)
+    display = StageDisplay()
+    try:
+        outcome = run_storm(settings, display)
+    except KeyboardInterrupt:
+        click.echo("interrupted; everything that was started has been stopped", err=True)
+        sys.exit(EXIT_INTERRUPTED)
+    except (StormError, ServerError) as error:
+        click.echo(f"forkstorm-storm: {error}", err=True)
+        sys.exit(EXIT_FAILED)
+    _write(outcome, output)
+    if outcome.storm.failures:
+        sys.exit(EXIT_FAILED)
+    if strict and not outcome.valid:
+        sys.exit(EXIT_INVALID)
+
+
+def _write(outcome: Outcome, output: Path) -> None:
+    text = json.dumps(summary(outcome), indent=2, allow_nan=False)
+    (output / "summary.json").write_text(text + "\n", encoding="utf-8")
+    lines = report_lines(outcome)
+    (output / "report.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    draw(outcome, output)
+    for line in lines[:-1]:
+        click.echo(line)
+    click.secho(lines[-1], bold=True)
+    click.echo(f"Written to {output}/: summary.json, t_of_n.png, t_of_n.svg, locust.html, *.csv")
+
+
+def _interrupt(_signal: int, _frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,166 @@
+"""Core time of both strategies, measured without a wire: blocks of forks interleaved A B B A.
+
+The server forks and exits in a loop (RepeatFork) and sends one duration per fork. Every call holds
+whole groups A B B A, and all sizes take turns in rounds, so that whatever drifts, drifts for all of
+them alike. Medians get their confidence interval by resampling groups.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from forkstorm_load.recorder import WorkSum
+from forkstorm_load.seed import STRATEGIES
+from forkstorm_load.stats import Interval, block_weights, percentile_interval, resampled_medians
+
+# Blocks long enough to warm up in, short enough to sit beside the other strategy's within a tick.
+_BLOCK_FORKS = (4, 50)
+_BLOCK_S = 1e-3
+_GROUPS_PER_CALL = 4
+_RESAMPLES = 1000
+
+# An A/A difference must be shown to lie within this share of the time itself.
+CONTROL_TOLERANCE = 0.05
+# Above this share of stolen CPU time nothing is believed.
+STEAL_MAX = 0.05
+
+
+@dataclass(frozen=True)
+class Block:
+    """Forks of one strategy in a row."""
+
+    strategy_index: int
+    block: int
+    core_ns: NDArray[np.uint32]
+    work: Mapping[str, int]
+
+
+class RepeatFork(Protocol):
+    """Forks and exits inside the server; yields the blocks of one call in their order."""
+
+    def __call__(
+        self, mm_id: int, strategies: Sequence[str], forks: int, block: int, warmup: int
+    ) -> Iterable[Block]: ...
+
+
+@dataclass
+class Series:
+    """Two strategies on one layout: groups of blocks in the order in which they ran."""
+
+    mm_id: int
+    vma_count: int
+    strategies: Sequence[str] = STRATEGIES
+    # Per group and side, the durations in ns.
+    groups: list[tuple[NDArray[np.uint32], NDArray[np.uint32]]] = field(default_factory=list)
+    work: tuple[WorkSum, WorkSum] = field(default_factory=lambda: (WorkSum(), WorkSum()))
+    block_forks: int = 0
+
+    def sample(self, repeat_fork: RepeatFork) -> None:
+        """One call: several groups A B B A."""
+        if not self.block_forks:
+            self.block_forks = self._calibrate(repeat_fork)
+        forks = self.block_forks * 2 * _GROUPS_PER_CALL
+        blocks = repeat_fork(self.mm_id, self.strategies, forks, self.block_forks, self.block_forks)
+        by_group: dict[int, tuple[list[NDArray[np.uint32]], list[NDArray[np.uint32]]]] = {}
+        for block in blocks:
+            by_group.setdefault(block.block // 4, ([], []))[block.strategy_index].append(
+                block.core_ns
+            )
+            forks_done = len(block.core_ns)
+            sums = {name: count * forks_done for name, count in block.work.items()}
+            self.work[block.strategy_index].add(self.vma_count * forks_done, sums, forks_done)
+        self.groups += [
+            (np.concatenate(a), np.concatenate(b)) for a, b in by_group.values() if a and b
+        ]
+
+    def _calibrate(self, repeat_fork: RepeatFork) -> int:
+        trial = list(repeat_fork(self.mm_id, self.strategies, 8, 4, 4))
+        fork_ns = float(np.median(np.concatenate([block.core_ns for block in trial])))
+        least, most = _BLOCK_FORKS
+        return max(least, min(most, round(_BLOCK_S * 1e9 / max(fork_ns, 1.0))))
+
+    def quantile(self, side: int, q: float) -> float:
+        """Of all durations of one side, in ns."""
+        return float(np.quantile(np.concatenate([group[side] for group in self.groups]), q))
+
+    def estimates(self, seed: int = 1) -> Estimates:
+        """Medians of both sides and of their difference; the sides are resampled together."""
+        weights = block_weights(len(self.groups), _RESAMPLES, seed)
+        a, b = (resampled_medians([g[side] for g in self.groups], weights) for side in (0, 1))
+        median_a, median_b = self.quantile(0, 0.5), self.quantile(1, 0.5)
+        return Estimates(
+            (percentile_interval(median_a, a), percentile_interval(median_b, b)),
+            percentile_interval(median_a - median_b, a - b),
+            percentile_interval(median_a / median_b - 1, a / b - 1),
+        )
+
+
+@dataclass(frozen=True)
+class Estimates:
+    """What a series says, with 95 % confidence intervals; times in ns."""
+
+    p50: tuple[Interval, Interval]
+    difference: Interval
+    # First side over second, minus one.
+    relative: Interval
+
+
+@dataclass(frozen=True)
+class Control:
+    """The A/A control: one strategy named twice, so that every difference is the machine's."""
+
+    # The relative difference that lies farthest out, over sizes and strategies.
+    worst: Interval
+    steal: float
+
+    @property
+    def clean(self) -> bool:
+        reach = max(abs(self.worst.low), abs(self.worst.high))
+        return reach <= CONTROL_TOLERANCE and self.steal <= STEAL_MAX
+
+
+def control_of(series: Iterable[Series], steal: float) -> Control:
+    """The control's outcome from its A/A series."""
+    relative = [s.estimates().relative for s in series]
+    return Control(max(relative, key=lambda i: max(abs(i.low), abs(i.high))), steal)
+
+
+def sample_rounds(
+    series: Sequence[Series],
+    repeat_fork: RepeatFork,
+    seconds: float,
+    progress: Callable[[float], None],
+) -> None:
+    """Samples all series in turn until the time is over; each at least twice."""
+    started = time.monotonic()
+    rounds = 0
+    while rounds < 2 or time.monotonic() - started < seconds:
+        for one in series:
+            one.sample(repeat_fork)
+            progress(min(1.0, (time.monotonic() - started) / max(seconds, 1e-9)))
+        rounds += 1
+
+
+class StealClock:
+    """The share of the machine's CPU time that the hypervisor gave to others."""
+
+    def __init__(self) -> None:
+        self._start = _cpu_ticks()
+
+    def share(self) -> float:
+        steal, total = (now - then for now, then in zip(_cpu_ticks(), self._start, strict=True))
+        return steal / total if total else 0.0
+
+
+def _cpu_ticks() -> tuple[int, int]:
+    """Stolen and all ticks since boot; proc(5), first line of /proc/stat."""
+    with open("/proc/stat", encoding="ascii") as file:
+        # Guest time, the last two columns, is already part of user and nice.
+        ticks = [int(word) for word in file.readline().split()[1:9]]
+    return ticks[7], sum(ticks)

@@ -1,0 +1,46 @@
+"""What a run will do, drawn from a seed before it runs: which fork comes next, and when.
+
+Nothing here looks at the load. A slow strategy is not asked for less often than a fast one, and an
+open-loop arrival does not wait for the answer before it.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One combination under test."""
+
+    strategy: str
+    layout: str
+
+
+def random_stream(seed: int, *place: object) -> random.Random:
+    """A generator of its own for each place (purpose, process, user), alike in every run."""
+    # A str seeds through SHA-512: neighbouring places get unrelated streams.
+    return random.Random(":".join(map(str, (seed, *place))))
+
+
+def scenario_plan(
+    strategies: Sequence[str], layouts: Sequence[str], rng: random.Random
+) -> Iterator[Cell]:
+    """Endless decks; each holds every cell once, in an order of its own.
+
+    The strategies of a layout are therefore used equally often, up to the last, unfinished deck.
+    """
+    deck = [Cell(strategy, layout) for layout in layouts for strategy in strategies]
+    while True:
+        rng.shuffle(deck)
+        yield from list(deck)
+
+
+def arrivals(rate_per_s: float, rng: random.Random) -> Iterator[float]:
+    """Seconds from the start of the run to each arrival of a Poisson process, endless."""
+    at = 0.0
+    while True:
+        at += rng.expovariate(rate_per_s)
+        yield at

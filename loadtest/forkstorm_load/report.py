@@ -1,0 +1,199 @@
+"""The storm's report: at most 40 lines, readable at 100 columns, every figure from the outcome."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from forkstorm_load.measure import CONTROL_TOLERANCE, STEAL_MAX
+from forkstorm_load.outcome import LayoutOutcome, Outcome, Side
+from forkstorm_load.recorder import CLIENT_CPU_MAX
+from forkstorm_load.seed import (
+    BULK_INSERT,
+    KERNEL_C_NS_PER_VMA,
+    KERNEL_LEVELS_CLIMBED,
+    KERNEL_SPLITS,
+    SAVED_NS_PER_VMA,
+    STRATEGIES,
+    TREE_DUP,
+    seed_fit,
+)
+from forkstorm_load.stats import Difference, Interval
+
+LIMIT = (
+    "This is the VMA tree and its records, not a whole fork: page tables, rmap, task are not in it."
+)
+
+
+def report_lines(outcome: Outcome) -> list[str]:
+    """The whole report, plain text."""
+    return [
+        f"Forkstorm: {outcome.server}",
+        *_control_lines(outcome),
+        "",
+        *_size_lines(outcome.sizes),
+        "",
+        *_fit_lines(outcome),
+        LIMIT,
+        "",
+        *_layout_lines(outcome.layouts),
+        "",
+        _storm_line(outcome),
+        f"Verdict: {verdict(outcome)}",
+    ]
+
+
+def _control_lines(outcome: Outcome) -> list[str]:
+    worst = outcome.control.worst
+    steal = max(outcome.control.steal, outcome.steal)
+    state = "NOT CLEAN" if outcome.too_noisy else "clean"
+    return [
+        f"A/A control (one strategy twice): differs by {worst.value:+.1%} at worst, "
+        f"95 % CI {worst.low:+.1%} … {worst.high:+.1%}; steal {steal:.1%}: {state}"
+    ]
+
+
+def _size_lines(sizes: Sequence[LayoutOutcome]) -> list[str]:
+    head = [
+        "Core time of a fork, p50 [95 % CI], µs; blocks A B B A     saved, ns/VMA"
+        "   work per VMA, BULK/TREE",
+        f"{'VMAs':>6}  {BULK_INSERT:<22}  {TREE_DUP:<22}"
+        f"{'ours':>7}{'kernel':>8}  {'climbed':>9} {'splits':>9} {'slots':>9}",
+    ]
+    rows = []
+    for size in sizes:
+        old, new = (size.sides[strategy] for strategy in STRATEGIES)
+        kernel = SAVED_NS_PER_VMA[size.vma_count]
+        work = " ".join(
+            f"{old.work.per_vma(name):>4.2f}/{new.work.per_vma(name):.2f}"
+            for name in ("levels_climbed", "splits", "slots_written")
+        )
+        rows.append(
+            f"{size.vma_count:>6}  {_time_us(old.core):<22}  {_time_us(new.core):<22}"
+            f"{size.saved.value:>7.1f}{kernel:>8.0f}  {work}"
+        )
+    climbed = ", ".join(f"{levels:g} at {n:,}" for n, levels in KERNEL_LEVELS_CLIMBED.items())
+    foot = f"  Kernel's own code, BULK_INSERT: climbed {climbed}; splits {KERNEL_SPLITS:.2f}."
+    return [*head, *rows, foot]
+
+
+def _time_us(interval: Interval) -> str:
+    """Three significant digits, as digits of the median."""
+    value = interval.value / 1e3
+    digits = 2 if value < 10 else 1 if value < 100 else 0
+    low, high = interval.low / 1e3, interval.high / 1e3
+    return f"{value:>7.{digits}f} [{low:.{digits}f}, {high:.{digits}f}]"
+
+
+def _fit_lines(outcome: Outcome) -> list[str]:
+    lines = [
+        f"{'T(n) = a + b·n':<16}{'ours (largest residual)':<34}"
+        f"{'÷ kernel C at 421, 6,421':<26}the seed's whole fork"
+    ]
+    for strategy in STRATEGIES:
+        fit, seed = outcome.fit(strategy), seed_fit(strategy)
+        ours = f"{fit.a / 1e3:.2f} µs + {fit.b:.1f} ns·n ({fit.residual_max:.1%})"
+        factors = " , ".join(f"{factor:.2f}" for factor in fidelity(outcome, strategy).values())
+        lines.append(
+            f"  {strategy:<14}{ours:<34}{factors:<26}"
+            f"{seed.a / 1e3:.1f} µs + {seed.b:.0f} ns·n ({seed.residual_max:.1%})"
+        )
+    return lines
+
+
+def fidelity(outcome: Outcome, strategy: str) -> dict[int, float]:
+    """Our median over the kernel C's best, per VMA, at the sizes for which both are known."""
+    anchors = KERNEL_C_NS_PER_VMA[strategy]
+    return {
+        size.vma_count: size.sides[strategy].core.value / size.vma_count / anchors[size.vma_count]
+        for size in outcome.sizes
+        if size.vma_count in anchors
+    }
+
+
+def _layout_lines(layouts: Sequence[LayoutOutcome]) -> list[str]:
+    head = [
+        "Real layouts           wire latency of a fork, p50/p90/p99 in ms"
+        "     core p50, µs     wire p50 difference",
+        f"{'':<18}{'VMAs':>5}  {BULK_INSERT:<18}{TREE_DUP:<18}"
+        f"{'BULK':>8}{'TREE':>8}    (minimum detectable), ms",
+    ]
+    rows = []
+    for layout in layouts:
+        old, new = (layout.sides[strategy] for strategy in STRATEGIES)
+        rows.append(
+            f"{layout.name[:18]:<18}{layout.vma_count:>5}  {_wire(old):<18}{_wire(new):<18}"
+            f"{old.core.value / 1e3:>8.2f}{new.core.value / 1e3:>8.2f}"
+            f"    {_difference(layout.wire_difference)}"
+        )
+    return head + rows
+
+
+def _wire(side: Side) -> str:
+    return "/".join(f"{side.wire_ms(q):.2f}" for q in (0.5, 0.9, 0.99))
+
+
+def _difference(difference: Difference | None) -> str:
+    if difference is None:
+        return "too few samples"
+    detectable = f"±{difference.minimum_detectable / 1e6:.3f}"
+    if difference.detected:
+        return f"{difference.value / 1e6:+.3f} ({detectable})"
+    return f"none detectable ({detectable})"
+
+
+def _storm_line(outcome: Outcome) -> str:
+    storm = outcome.storm
+    rate = storm.requests / storm.seconds if storm.seconds else 0.0
+    failures = f"{storm.failures:,}" if storm.failures else "none"
+    busy = f" (INVALID above {CLIENT_CPU_MAX:g})" if outcome.client_too_busy else ""
+    return (
+        f"Ping p50 {storm.ping.quantile(0.5) / 1e6:.2f} ms · {rate:,.0f} requests/s "
+        f"({storm.requests:,} in {storm.seconds:.0f} s) · failures: {failures} · "
+        f"client CPU {storm.client_cpu:.2f} cores{busy}"
+    )
+
+
+def verdict(outcome: Outcome) -> str:
+    """One or two sentences, computed from the figures above them."""
+    if outcome.storm.failures:
+        first = outcome.storm.errors[0] if outcome.storm.errors else "unknown"
+        return f"none, because {outcome.storm.failures:,} requests failed; the first: {first[:200]}"
+    if outcome.too_noisy:
+        return (
+            "none, because the machine was too noisy: an A/A difference must lie within "
+            f"±{CONTROL_TOLERANCE:.0%} and steal below {STEAL_MAX:.0%}, also after sampling longer."
+        )
+    return f"{_core_verdict(outcome.sizes)} {_wire_verdict(outcome)}"
+
+
+def _core_verdict(sizes: Sequence[LayoutOutcome]) -> str:
+    faster = [size for size in sizes if size.saved.low > 0]
+    slower = [size for size in sizes if size.saved.high < 0]
+    if not faster:
+        what = f"slower at {len(slower)} of {len(sizes)} sizes" if slower else "no faster"
+        return f"TREE_DUP is {what} than BULK_INSERT."
+    where = "at all" if len(faster) == len(sizes) else f"at {len(faster)} of"
+    saved = [size.saved.value for size in faster]
+    times = [
+        size.sides[BULK_INSERT].core.value / size.sides[TREE_DUP].core.value for size in faster
+    ]
+    kernel = [SAVED_NS_PER_VMA[size.vma_count] for size in faster]
+    worse = f"; it is slower at {len(slower)}" if slower else ""
+    return (
+        f"TREE_DUP is faster {where} {len(sizes)} sizes, "
+        f"{min(times):.1f} to {max(times):.1f} times, "
+        f"and saves {min(saved):.0f} to {max(saved):.0f} ns per VMA "
+        f"(the kernel: {min(kernel):.0f} to {max(kernel):.0f}){worse}."
+    )
+
+
+def _wire_verdict(outcome: Outcome) -> str:
+    if outcome.client_too_busy:
+        return "Over the wire nothing is said: the load client was too busy to measure latencies."
+    known = [layout for layout in outcome.layouts if layout.wire_difference is not None]
+    seen = [x.name for x in known if x.wire_difference is not None and x.wire_difference.detected]
+    if not known:
+        return "Over the wire there were too few samples to compare."
+    if not seen:
+        return f"Over the wire no difference is detectable on any of {len(known)} real layouts."
+    return f"Over the wire the difference shows on {', '.join(seen)}."

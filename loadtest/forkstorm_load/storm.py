@@ -1,0 +1,183 @@
+"""One storm from end to end: control, blocks, then Locust; whatever it starts, it stops.
+
+The blocks run first, alone, because the core time of a fork is wanted undisturbed. Locust runs in a
+process of its own, so that gevent's patches stay out of this one.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from forkstorm_load.layouts import SEED_PREFIX, SELF, live_layout, real_layouts, seed_layout
+from forkstorm_load.measure import Control, Series, StealClock, control_of, sample_rounds
+from forkstorm_load.outcome import Outcome, layout_outcome, storm_outcome
+from forkstorm_load.progress import Advance, StageDisplay
+from forkstorm_load.recorder import Recorder
+from forkstorm_load.seed import STRATEGIES, VMA_COUNTS
+from forkstorm_load.server import RunningServer, own_server, stop
+from forkstorm_load.target import Target
+
+# Sizes of the A/A control: the smallest, where the clock weighs most, and two of the seed's.
+_CONTROL_VMA_COUNTS = (21, 421, 6421)
+# Shares of the storm's time.
+_CONTROL_SHARE, _BLOCKS_SHARE, _LOCUST_SHARE = 0.1, 0.35, 0.55
+# By how much sampling is prolonged when the control is not clean.
+_LONGER = 2.0
+# Locust's start, and its stop with stragglers.
+_LOCUST_GRACE_S = 40.0
+
+
+class StormError(Exception):
+    """The storm could not be carried out; the text says why."""
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What `forkstorm-storm` was asked for."""
+
+    seconds: float
+    users: int
+    think_ms: float
+    seed: int
+    # A running server, or None to start one.
+    address: str | None
+    output: Path
+
+
+def run_storm(settings: Settings, display: StageDisplay) -> Outcome:
+    """Runs a storm and leaves Locust's files in the output folder. StormError, ServerError."""
+    settings.output.mkdir(parents=True, exist_ok=True)
+    layouts = _layouts(settings.output.resolve())
+    with _server(settings.address) as server:
+        with Target(server.address) as target:
+            what = target.describe()
+            series = {layout.label: Series(*target.load(layout.text)) for layout in layouts}
+            control = _control(target, series, settings, display)
+            seconds = settings.seconds * _BLOCKS_SHARE * (1 if control.clean else 1.5)
+            steal = StealClock()
+            with display.stage(f"blocks A B B A on {len(series)} layouts") as advance:
+                sample_rounds(list(series.values()), target.repeat_fork, seconds, advance)
+            stolen = steal.share()
+        with display.stage(f"storm of {settings.users} Locust users") as advance:
+            result = _locust(
+                settings, server.address, [layout.option for layout in layouts], advance
+            )
+    recorder = Recorder()
+    recorder.merge(result)
+    outcomes = {label: layout_outcome(label, one, recorder) for label, one in series.items()}
+    return Outcome(
+        server=what,
+        control=control,
+        steal=stolen,
+        sizes=[outcomes[f"{SEED_PREFIX}{count}"] for count in VMA_COUNTS],
+        layouts=[outcomes[label] for label in outcomes if not label.startswith(SEED_PREFIX)],
+        storm=storm_outcome(result, recorder),
+    )
+
+
+@dataclass(frozen=True)
+class _Layout:
+    label: str
+    # How Locust's --layouts names it.
+    option: str
+    text: bytes
+
+
+def _layouts(output: Path) -> list[_Layout]:
+    """The real layouts, the live one of this process, and the seed's sizes."""
+    live = output / f"{SELF}.maps"
+    live.write_bytes(live_layout())
+    return [
+        *(_Layout(name, name, text) for name, text in real_layouts().items()),
+        # Frozen in a file: Locust's process is to fork this one's map, not its own.
+        _Layout(SELF, str(live), live.read_bytes()),
+        *(_Layout(f"{SEED_PREFIX}{n}", f"{SEED_PREFIX}{n}", seed_layout(n)) for n in VMA_COUNTS),
+    ]
+
+
+def _server(address: str | None) -> AbstractContextManager[RunningServer]:
+    return nullcontext(RunningServer(address, 0)) if address else own_server(workers=2)
+
+
+def _control(
+    target: Target, series: dict[str, Series], settings: Settings, display: StageDisplay
+) -> Control:
+    """Each strategy against itself; longer when that is not clean."""
+    pairs = []
+    for count in _CONTROL_VMA_COUNTS:
+        real = series[f"{SEED_PREFIX}{count}"]
+        for name in STRATEGIES:
+            pairs.append(Series(real.mm_id, real.vma_count, (name, name)))
+    seconds = settings.seconds * _CONTROL_SHARE
+    steal = StealClock()
+    with display.stage("A/A control") as advance:
+        sample_rounds(pairs, target.repeat_fork, seconds, advance)
+    control = control_of(pairs, steal.share())
+    if not control.clean:
+        with display.stage("A/A control is not clean: sampling longer") as advance:
+            sample_rounds(pairs, target.repeat_fork, seconds * _LONGER, advance)
+        control = control_of(pairs, steal.share())
+    return control
+
+
+def _locust(
+    settings: Settings, address: str, layouts: Sequence[str], advance: Advance
+) -> dict[str, Any]:
+    """Runs Locust headless in a process of its own; the result it wrote."""
+    seconds = max(1, round(settings.seconds * _LOCUST_SHARE))
+    result, log = settings.output / "locust.json", settings.output / "locust.log"
+    result.unlink(missing_ok=True)
+    with log.open("wb") as sink:
+        process = subprocess.Popen(
+            _locust_command(settings, address, layouts, seconds, result),
+            stdin=subprocess.DEVNULL,
+            stdout=sink,
+            stderr=subprocess.STDOUT,
+            # Ctrl-C is for this process, which then asks Locust to end.
+            start_new_session=True,
+        )
+        try:
+            _wait(process, seconds, advance)
+        finally:
+            stop(process)
+    if not result.exists():
+        raise StormError(f"Locust left no result:\n{log.read_text(errors='replace')[-2000:]}")
+    data: dict[str, Any] = json.loads(result.read_text(encoding="utf-8"))
+    return data
+
+
+def _wait(process: subprocess.Popen[bytes], seconds: float, advance: Advance) -> None:
+    started = time.monotonic()
+    while process.poll() is None:
+        passed = time.monotonic() - started
+        if passed > seconds + _LOCUST_GRACE_S:
+            raise StormError(f"Locust did not end {_LOCUST_GRACE_S:.0f} s after its time was over")
+        advance(min(1.0, passed / seconds))
+        time.sleep(0.1)
+
+
+def _locust_command(
+    settings: Settings, address: str, layouts: Sequence[str], seconds: int, result: Path
+) -> list[str]:
+    # Found, not imported: importing it would bring gevent's patches into this process.
+    spec = importlib.util.find_spec("forkstorm_load.locustfile")
+    assert spec is not None
+    assert spec.origin is not None
+    output = settings.output
+    return [
+        *(sys.executable, "-m", "locust", "-f", spec.origin, "--headless", "--only-summary"),
+        *("--host", address, "--run-time", f"{seconds}s"),
+        *("--users", str(settings.users), "--spawn-rate", str(settings.users)),
+        *("--html", str(output / "locust.html"), "--csv", str(output / "locust")),
+        *("--layouts", ",".join(layouts), "--think-ms", str(settings.think_ms)),
+        *("--storm-seed", str(settings.seed), "--result-json", str(result)),
+    ]
