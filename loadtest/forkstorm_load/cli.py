@@ -17,7 +17,7 @@ import click
 from forkstorm_load.outcome import Outcome, summary
 from forkstorm_load.picture import draw
 from forkstorm_load.progress import StageDisplay
-from forkstorm_load.report import report_lines
+from forkstorm_load.report import report_lines, verdict_lines
 from forkstorm_load.server import ServerError
 from forkstorm_load.storm import Settings, StormError, run_storm
 
@@ -73,9 +73,9 @@ def _write(outcome: Outcome, output: Path) -> None:
     lines = report_lines(outcome)
     (output / "report.txt").write_text("\n".join(lines) + "\n", encoding="utf-8")
     draw(outcome, output)
-    for line in lines[:-1]:
-        click.echo(line)
-    click.secho(lines[-1], bold=True)
+    told = set(verdict_lines(outcome))
+    for line in lines:
+        click.secho(line, bold=line in told)
     click.echo(f"Written to {output}/: summary.json, t_of_n.png, t_of_n.svg, locust.html, *.csv")
 
 

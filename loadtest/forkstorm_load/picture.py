@@ -62,6 +62,7 @@ def _strategy(axes: Axes, outcome: Outcome, strategy: str) -> None:
         va="bottom" if side > 0 else "top",
         color=colour,
         fontweight="bold",
+        bbox={"facecolor": "white", "edgecolor": "none", "pad": 1},
     )
 
 

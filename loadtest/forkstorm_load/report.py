@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Sequence
 
 from forkstorm_load.measure import CONTROL_TOLERANCE, STEAL_MAX
@@ -18,6 +19,8 @@ from forkstorm_load.seed import (
     seed_fit,
 )
 from forkstorm_load.stats import Difference, Interval
+
+_COLUMNS = 100
 
 LIMIT = (
     "This is the VMA tree and its records, not a whole fork: page tables, rmap, task are not in it."
@@ -38,8 +41,13 @@ def report_lines(outcome: Outcome) -> list[str]:
         *_layout_lines(outcome.layouts),
         "",
         _storm_line(outcome),
-        f"Verdict: {verdict(outcome)}",
+        *verdict_lines(outcome),
     ]
+
+
+def verdict_lines(outcome: Outcome) -> list[str]:
+    """The verdict, wrapped."""
+    return textwrap.wrap(f"Verdict: {verdict(outcome)}", _COLUMNS)
 
 
 def _control_lines(outcome: Outcome) -> list[str]:
@@ -47,16 +55,15 @@ def _control_lines(outcome: Outcome) -> list[str]:
     steal = max(outcome.control.steal, outcome.steal)
     state = "NOT CLEAN" if outcome.too_noisy else "clean"
     return [
-        f"A/A control (one strategy twice): differs by {worst.value:+.1%} at worst, "
-        f"95 % CI {worst.low:+.1%} … {worst.high:+.1%}; steal {steal:.1%}: {state}"
+        f"A/A control (one strategy twice): {worst.value:+.1%} at worst "
+        f"[{worst.low:+.1%}, {worst.high:+.1%}], steal {steal:.1%}: {state}"
     ]
 
 
 def _size_lines(sizes: Sequence[LayoutOutcome]) -> list[str]:
     head = [
-        "Core time of a fork, p50 [95 % CI], µs; blocks A B B A     saved, ns/VMA"
-        "   work per VMA, BULK/TREE",
-        f"{'VMAs':>6}  {BULK_INSERT:<22}  {TREE_DUP:<22}"
+        "Core time of a fork, p50 [95 % CI], µs (A B B A)  saved, ns/VMA  work per VMA, BULK/TREE",
+        f"{'VMAs':>6}  {BULK_INSERT:<20}  {TREE_DUP:<20}"
         f"{'ours':>7}{'kernel':>8}  {'climbed':>9} {'splits':>9} {'slots':>9}",
     ]
     rows = []
@@ -68,11 +75,11 @@ def _size_lines(sizes: Sequence[LayoutOutcome]) -> list[str]:
             for name in ("levels_climbed", "splits", "slots_written")
         )
         rows.append(
-            f"{size.vma_count:>6}  {_time_us(old.core):<22}  {_time_us(new.core):<22}"
+            f"{size.vma_count:>6}  {_time_us(old.core):<20}  {_time_us(new.core):<20}"
             f"{size.saved.value:>7.1f}{kernel:>8.0f}  {work}"
         )
     climbed = ", ".join(f"{levels:g} at {n:,}" for n, levels in KERNEL_LEVELS_CLIMBED.items())
-    foot = f"  Kernel's own code, BULK_INSERT: climbed {climbed}; splits {KERNEL_SPLITS:.2f}."
+    foot = f"  the kernel's C, BULK: climbed {climbed}; splits {KERNEL_SPLITS:.2f}"
     return [*head, *rows, foot]
 
 
@@ -86,15 +93,15 @@ def _time_us(interval: Interval) -> str:
 
 def _fit_lines(outcome: Outcome) -> list[str]:
     lines = [
-        f"{'T(n) = a + b·n':<16}{'ours (largest residual)':<34}"
+        f"{'T(n) = a + b·n':<16}{'ours (largest residual)':<32}"
         f"{'÷ kernel C at 421, 6,421':<26}the seed's whole fork"
     ]
     for strategy in STRATEGIES:
         fit, seed = outcome.fit(strategy), seed_fit(strategy)
         ours = f"{fit.a / 1e3:.2f} µs + {fit.b:.1f} ns·n ({fit.residual_max:.1%})"
-        factors = " , ".join(f"{factor:.2f}" for factor in fidelity(outcome, strategy).values())
+        factors = ", ".join(f"{factor:.2f}" for factor in fidelity(outcome, strategy).values())
         lines.append(
-            f"  {strategy:<14}{ours:<34}{factors:<26}"
+            f"  {strategy:<14}{ours:<32}{factors:<26}"
             f"{seed.a / 1e3:.1f} µs + {seed.b:.0f} ns·n ({seed.residual_max:.1%})"
         )
     return lines
@@ -112,18 +119,18 @@ def fidelity(outcome: Outcome, strategy: str) -> dict[int, float]:
 
 def _layout_lines(layouts: Sequence[LayoutOutcome]) -> list[str]:
     head = [
-        "Real layouts           wire latency of a fork, p50/p90/p99 in ms"
-        "     core p50, µs     wire p50 difference",
-        f"{'':<18}{'VMAs':>5}  {BULK_INSERT:<18}{TREE_DUP:<18}"
-        f"{'BULK':>8}{'TREE':>8}    (minimum detectable), ms",
+        "Real layouts             wire latency of a fork, p50/p90/p99 ms"
+        "  core p50, µs  wire p50 BULK - TREE",
+        f"{'':<18}{'VMAs':>5}  {BULK_INSERT:<17}{TREE_DUP:<17}"
+        f"{'BULK':>7}{'TREE':>8}  (minimum detectable), ms",
     ]
     rows = []
     for layout in layouts:
         old, new = (layout.sides[strategy] for strategy in STRATEGIES)
         rows.append(
-            f"{layout.name[:18]:<18}{layout.vma_count:>5}  {_wire(old):<18}{_wire(new):<18}"
-            f"{old.core.value / 1e3:>8.2f}{new.core.value / 1e3:>8.2f}"
-            f"    {_difference(layout.wire_difference)}"
+            f"{layout.name[:18]:<18}{layout.vma_count:>5}  {_wire(old):<17}{_wire(new):<17}"
+            f"{old.core.value / 1e3:>7.2f}{new.core.value / 1e3:>8.2f}"
+            f"  {_difference(layout.wire_difference)}"
         )
     return head + rows
 
@@ -145,11 +152,11 @@ def _storm_line(outcome: Outcome) -> str:
     storm = outcome.storm
     rate = storm.requests / storm.seconds if storm.seconds else 0.0
     failures = f"{storm.failures:,}" if storm.failures else "none"
-    busy = f" (INVALID above {CLIENT_CPU_MAX:g})" if outcome.client_too_busy else ""
+    busy = f" > {CLIENT_CPU_MAX:g}: INVALID" if outcome.client_too_busy else ""
     return (
         f"Ping p50 {storm.ping.quantile(0.5) / 1e6:.2f} ms · {rate:,.0f} requests/s "
         f"({storm.requests:,} in {storm.seconds:.0f} s) · failures: {failures} · "
-        f"client CPU {storm.client_cpu:.2f} cores{busy}"
+        f"client CPU {storm.client_cpu:.2f}{busy}"
     )
 
 
@@ -196,4 +203,5 @@ def _wire_verdict(outcome: Outcome) -> str:
         return "Over the wire there were too few samples to compare."
     if not seen:
         return f"Over the wire no difference is detectable on any of {len(known)} real layouts."
-    return f"Over the wire the difference shows on {', '.join(seen)}."
+    where = f"all {len(known)} real layouts" if len(seen) == len(known) else ", ".join(seen)
+    return f"Over the wire the difference shows on {where}."

@@ -1,0 +1,120 @@
+"""What a storm prints, writes and concludes."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from forkstorm_load.measure import Control
+from forkstorm_load.outcome import Outcome, summary
+from forkstorm_load.picture import draw
+from forkstorm_load.report import fidelity, report_lines, verdict
+from forkstorm_load.seed import BULK_INSERT, STRATEGIES, TREE_DUP, VMA_COUNTS
+from forkstorm_load.stats import Interval
+
+from .outcomes import REAL, outcome
+
+NOISY = Control(Interval(0.2, -0.1, 0.4), 0.0)
+
+
+@pytest.fixture(scope="module")
+def clean() -> Outcome:
+    return outcome()
+
+
+@pytest.mark.parametrize("made", ["clean", "noisy", "failed", "busy"])
+def test_the_report_fits_a_screen(made: str, clean: Outcome) -> None:
+    one = {
+        "clean": lambda: clean,
+        "noisy": lambda: outcome(control=NOISY),
+        "failed": lambda: outcome(failures=3),
+        "busy": lambda: outcome(client_cpu=0.8),
+    }[made]()
+    lines = report_lines(one)
+    assert len(lines) <= 39  # and one more for where the files are
+    assert "\n" not in "".join(lines)
+    assert max(map(len, lines)) <= 100
+    assert not any("nan" in line for line in lines)
+
+
+def test_the_report_holds_what_was_measured(clean: Outcome) -> None:
+    text = "\n".join(report_lines(clean))
+    for count in VMA_COUNTS:
+        assert any(line.split()[:1] == [str(count)] for line in text.splitlines())
+    for name in REAL:
+        assert name in text
+    # The kernel's saving, its anchors' line and the seed's fits.
+    assert " 134  " in text
+    assert "0.93 at 121" in text
+    assert "77.6 µs + 486 ns·n" in text
+    assert "not a whole fork" in text
+    assert "failures: none" in text
+
+
+def test_fit_and_fidelity_follow_from_the_times(clean: Outcome) -> None:
+    fit = clean.fit(BULK_INSERT)
+    assert fit.a == pytest.approx(1200, rel=0.05)
+    assert fit.b == pytest.approx(100, rel=0.02)
+    factors = fidelity(clean, BULK_INSERT)
+    assert set(factors) == {421, 6421}
+    assert factors[6421] == pytest.approx((1200 / 6421 + 100) / 124, rel=0.02)
+
+
+def test_the_verdict_follows_the_data(clean: Outcome) -> None:
+    said = verdict(clean)
+    assert "faster at all 8 sizes" in said
+    assert "no difference is detectable on any of 6" in said
+    assert clean.valid
+    shown = verdict(outcome(extra_ns=400_000))
+    assert "the difference shows on all 6 real layouts" in shown
+
+
+def test_no_verdict_on_a_noisy_machine() -> None:
+    for noisy in (outcome(control=NOISY), outcome(steal=0.3)):
+        assert not noisy.valid
+        assert verdict(noisy).startswith("none, because the machine was too noisy")
+        assert "NOT CLEAN" in report_lines(noisy)[1]
+
+
+def test_a_busy_client_invalidates_the_wire_only() -> None:
+    busy = outcome(client_cpu=0.8)
+    assert not busy.valid
+    said = verdict(busy)
+    assert "faster at all 8 sizes" in said
+    assert "too busy" in said
+
+
+def test_failed_requests_are_named() -> None:
+    failed = outcome(failures=3)
+    assert not failed.valid
+    assert "3 requests failed" in verdict(failed)
+    assert "RESOURCE_EXHAUSTED" in verdict(failed)
+
+
+def test_the_summary_has_its_keys(clean: Outcome) -> None:
+    found = json.loads(json.dumps(summary(clean), allow_nan=False))
+    assert set(found) == {
+        *("sizes", "valid", "fit", "layouts", "requests", "failures", "client_cpu"),
+    }
+    assert [size["vma_count"] for size in found["sizes"]] == list(VMA_COUNTS)
+    for size in [*found["sizes"], *found["layouts"]]:
+        assert set(size["strategies"]) == set(STRATEGIES)
+        for side in size["strategies"].values():
+            assert {
+                *("core_ns_p50", "core_ns_p99", "core_ns_ci"),
+                *("wire_ms_p50", "wire_ms_p99", "work"),
+            } <= set(side)
+            assert side["core_ns_ci"][0] <= side["core_ns_p50"] <= side["core_ns_ci"][1]
+            assert side["core_ns_p50"] <= side["core_ns_p99"]
+            assert 0.3 < side["wire_ms_p50"] <= side["wire_ms_p99"] < 3
+    n = found["sizes"][-1]["vma_count"]
+    assert found["sizes"][-1]["strategies"][TREE_DUP]["work"]["records_copied"] == n
+    assert found["sizes"][-1]["saved_ns_per_vma"] == pytest.approx(75, rel=0.05)
+    assert set(found["fit"][TREE_DUP]) == {"a_ns", "b_ns", "residual_max"}
+
+
+def test_the_picture_is_drawn_in_both_formats(clean: Outcome, tmp_path: Path) -> None:
+    png, svg = draw(clean, tmp_path)
+    assert png.read_bytes().startswith(b"\x89PNG")
+    assert b"<svg" in svg.read_bytes()[:500]
