@@ -19,6 +19,7 @@ import forkstorm
 from locust.env import Environment
 from locust.runners import MasterRunner, WorkerRunner
 
+from forkstorm_load.figures import console_table, fork_figures
 from forkstorm_load.layouts import layout_label, layout_text
 from forkstorm_load.options import StormOptions
 from forkstorm_load.recorder import CLIENT_CPU_MAX, CpuClock, Recorder
@@ -81,6 +82,11 @@ class Storm:
         events.report_to_master.add_listener(self.on_report_to_master)
         events.worker_report.add_listener(self.on_worker_report)
         events.quit.add_listener(self.on_quit)
+        if environment.web_ui:
+            # Locust's pages know requests only; this is the run so far, for people and scripts.
+            environment.web_ui.app.add_url_rule(
+                "/forkstorm.json", "forkstorm", lambda: json.dumps(fork_figures(self.recorder))
+            )
 
     def on_test_start(self, **_: Any) -> None:
         environment = self.environment
@@ -117,6 +123,8 @@ class Storm:
     def on_quit(self, **_: Any) -> None:
         if isinstance(self.environment.runner, WorkerRunner):
             return
+        if self.recorder.work:
+            print(f"\nForks inside the server:\n{console_table(self.recorder)}\n", flush=True)
         if self.recorder.client_cpu > CLIENT_CPU_MAX:
             _log.warning(
                 "INVALID RUN: a load process used %.2f cores, more than %.2f: its latencies are its"

@@ -1,0 +1,43 @@
+"""Core times and work counts of a Locust run, for the console and for the web UI."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from forkstorm_load.recorder import CORE, WIRE, WORK_COUNTS, ForkKey, Recorder
+from forkstorm_load.stats import merged
+
+
+def fork_figures(recorder: Recorder) -> list[dict[str, Any]]:
+    """One row per strategy, layout and level: times in µs, work per VMA."""
+    rows = []
+    for text in sorted(recorder.work):
+        key, work = ForkKey.parse(text), recorder.work[text]
+        core, wire = (merged(recorder.slices(what, [text])[0]) for what in (CORE, WIRE))
+        rows.append(
+            {
+                "layout": key.layout,
+                "level": key.level,
+                "strategy": key.strategy,
+                "forks": work.forks,
+                "core_us_p50": core.quantile(0.5) / 1e3,
+                "core_us_p99": core.quantile(0.99) / 1e3,
+                "wire_us_p50": wire.quantile(0.5) / 1e3,
+                "work_per_vma": {name: work.per_vma(name) for name in WORK_COUNTS},
+            }
+        )
+    return sorted(rows, key=lambda row: (row["layout"], row["level"], row["strategy"]))
+
+
+def console_table(recorder: Recorder) -> str:
+    """The rows as text, for the end of a run."""
+    lines = [
+        f"{'layout':<20}{'level':>6}  {'strategy':<12}{'forks':>8}"
+        f"{'core p50':>10}{'core p99':>10}{'wire p50':>10}  in µs"
+    ]
+    for row in fork_figures(recorder):
+        lines.append(
+            f"{row['layout'][:20]:<20}{row['level']:>6}  {row['strategy']:<12}{row['forks']:>8,}"
+            f"{row['core_us_p50']:>10.1f}{row['core_us_p99']:>10.1f}{row['wire_us_p50']:>10.0f}"
+        )
+    return "\n".join(lines)
