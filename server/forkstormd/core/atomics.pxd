@@ -1,0 +1,90 @@
+# C block: atomics on the fields that several processes change, copies, the clock, and
+# growing a file. atomics.py is the uncompiled side and documents what each does.
+from forkstormd.core.layout cimport u8, u32, u64, i64, Header, Mem, Slot, State, Record, DedupeEntry
+
+cdef extern from *:
+    """
+    #ifndef _GNU_SOURCE
+    #define _GNU_SOURCE
+    #endif
+    #include <errno.h>
+    #include <fcntl.h>
+    #include <stdint.h>
+    #include <string.h>
+    #include <time.h>
+    #include <unistd.h>
+    #include <sys/mman.h>
+    #ifndef MADV_POPULATE_WRITE
+    #define MADV_POPULATE_WRITE 23
+    #endif
+    /* Fields are named, not pointed to, so that the same call reads as Python. */
+    #define fs_load(field) __atomic_load_n(&(field), __ATOMIC_ACQUIRE)
+    #define fs_add(field, n) __atomic_fetch_add(&(field), (n), __ATOMIC_ACQ_REL)
+    #define fs_spaces_add(h, n) fs_add((h)->space_count, (uint32_t)(n))
+    #define fs_serial_next(h) (fs_add((h)->serials, 1ull) + 1)
+    #define fs_order_next(h) (fs_add((h)->dedupe_order, 1ull) + 1)
+    #define fs_counter_add(h, i, n) ((void)fs_add((h)->counter[i], (uint64_t)(n)))
+    #define fs_free_give(mem, b, mask) __atomic_fetch_or(&(mem)->free[b], (uint64_t)(mask), __ATOMIC_ACQ_REL)
+    #define fs_ref_add(mem, i, n) __atomic_fetch_add(&(mem)->refs[i], (uint32_t)(n), __ATOMIC_ACQ_REL)
+    #define fs_word_publish(slot, w) __atomic_store_n(&(slot)->word, (uint64_t)(w), __ATOMIC_RELEASE)
+    #define fs_claimed_publish(h, n) __atomic_store_n(&(h)->claimed_blocks, (uint32_t)(n), __ATOMIC_RELEASE)
+    #define fs_entry_publish(e, s) __atomic_store_n(&(e)->state, (uint64_t)(s), __ATOMIC_RELEASE)
+    #define fs_barrier() __atomic_signal_fence(__ATOMIC_SEQ_CST)
+    static inline int fs_cas64(uint64_t *p, uint64_t old, uint64_t wanted) {
+        return __atomic_compare_exchange_n(p, &old, wanted, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
+    }
+    #define fs_free_take(mem, b, old, wanted) fs_cas64(&(mem)->free[b], (old), (wanted))
+    static inline void fs_copy_node(char *base, uint32_t to, uint32_t from) {
+        memcpy(base + (uint64_t)to * 64, base + (uint64_t)from * 64, 256);
+    }
+    static inline void fs_copy_record(char *base, uint32_t to, uint32_t from) {
+        memcpy(base + (uint64_t)to * 64, base + (uint64_t)from * 64, 64);
+    }
+    static inline void fs_zero_units(char *base, uint32_t index, uint32_t units) {
+        memset(base + (uint64_t)index * 64, 0, (size_t)units * 64);
+    }
+    #define fs_copy_state(to, from) memcpy((to), (from), sizeof(*(to)))
+    #define fs_prefetch(base, index) __builtin_prefetch((base) + (uint64_t)(index) * 64)
+    #define fs_lowest_bit(word) __builtin_ctzll(word)
+    #define fs_bit_count(word) __builtin_popcountll(word)
+    static inline uint64_t fs_now_ns(void) {
+        struct timespec t;
+        clock_gettime(CLOCK_MONOTONIC, &t);
+        return (uint64_t)t.tv_sec * 1000000000ull + (uint64_t)t.tv_nsec;
+    }
+    static inline int fs_claim(int fd, uint64_t at, uint64_t bytes) {
+        int r;
+        do r = fallocate(fd, 0, (off_t)at, (off_t)bytes); while (r != 0 && errno == EINTR);
+        if (r == 0) return 0;
+        if (errno == EOPNOTSUPP) return -posix_fallocate(fd, (off_t)at, (off_t)bytes);
+        return -errno;
+    }
+    static inline void fs_populate(char *base, uint64_t at, uint64_t bytes) {
+        uint64_t from = at & ~4095ull, to = (at + bytes + 4095) & ~4095ull;
+        (void)!madvise(base + from, to - from, MADV_POPULATE_WRITE);
+    }
+    """
+    u64 load64 "fs_load"(u64 field) noexcept nogil
+    u32 load32 "fs_load"(u32 field) noexcept nogil
+    u32 spaces_add "fs_spaces_add"(Header *header, int n) noexcept nogil
+    u64 serial_next "fs_serial_next"(Header *header) noexcept nogil
+    u64 order_next "fs_order_next"(Header *header) noexcept nogil
+    void counter_add "fs_counter_add"(Header *header, u32 i, u64 n) noexcept nogil
+    u64 free_give "fs_free_give"(Mem *mem, u32 block, u64 mask) noexcept nogil
+    bint free_take "fs_free_take"(Mem *mem, u32 block, u64 old, u64 wanted) noexcept nogil
+    u32 ref_add "fs_ref_add"(Mem *mem, u32 index, int n) noexcept nogil
+    void word_publish "fs_word_publish"(Slot *slot, u64 word) noexcept nogil
+    void claimed_publish "fs_claimed_publish"(Header *header, u32 blocks) noexcept nogil
+    void entry_publish "fs_entry_publish"(DedupeEntry *entry, u64 state) noexcept nogil
+    void barrier "fs_barrier"() noexcept nogil
+    void copy_node "fs_copy_node"(char *base, u32 to, u32 source) noexcept nogil
+    void copy_record "fs_copy_record"(char *base, u32 to, u32 source) noexcept nogil
+    void zero_units "fs_zero_units"(char *base, u32 index, u32 units) noexcept nogil
+    void copy_state "fs_copy_state"(State *to, State *source) noexcept nogil
+    void copy_vma "fs_copy_state"(Record *to, Record *source) noexcept nogil
+    void prefetch "fs_prefetch"(char *base, u32 index) noexcept nogil
+    int lowest_bit "fs_lowest_bit"(u64 word) noexcept nogil
+    int bit_count "fs_bit_count"(u64 word) noexcept nogil
+    u64 now_ns "fs_now_ns"() noexcept nogil
+    int claim_file "fs_claim"(int fd, u64 at, u64 nbytes) noexcept nogil
+    void populate "fs_populate"(char *base, u64 at, u64 nbytes) noexcept nogil

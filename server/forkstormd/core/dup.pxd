@@ -1,0 +1,25 @@
+from forkstormd.core.layout cimport *
+from forkstormd.core.atomics cimport *
+from forkstormd.core.heap cimport heap_ensure, node_alloc, node_free, record_alloc, record_free
+from forkstormd.core.maple cimport *
+from forkstormd.core.store cimport *
+from forkstormd.core.vma cimport vma_account, vma_is_special, VM_DONTCOPY, VM_LOCKED
+from libc.errno cimport ENOMEM, EINVAL, ETIMEDOUT
+
+cdef enum:
+    BULK_INSERT = 1
+    TREE_DUP = 2
+    DEADLINE_VMAS = 4096
+
+cdef int dup_mmap(Task *task, State *parent, int strategy, u64 stamp, bint phases) noexcept nogil
+cdef u32 bulk_nodes(u64 entries) noexcept nogil
+cdef u32 tree_seal(Mem *mem, u32 node, int levels) noexcept nogil
+cdef void tree_abandon(Mas *mas, u64 limit) noexcept nogil
+
+cdef int _bulk_insert(Task *task, Mas *old, Mas *child, bint phases) noexcept nogil
+cdef int _tree_dup(Task *task, Mas *old, Mas *child, bint phases) noexcept nogil
+cdef u32 _clone(Mas *child, u32 node, int levels) noexcept nogil
+cdef void _release_clone(Task *task, u32 node, int levels, u32 built) noexcept nogil
+cdef u32 _copy_vma(Task *task, u32 record) noexcept nogil
+cdef bint _late(Task *task, u64 done) noexcept nogil
+cdef void _abandon(Task *task, u32 node, int levels, u64 min, u64 max, u64 limit) noexcept nogil

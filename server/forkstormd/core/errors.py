@@ -1,0 +1,28 @@
+"""What the core raises.
+
+    CoreError     an operation on a space failed; nothing was changed
+    ArenaError    an arena file cannot be made or attached
+"""
+
+import errno as errno_names
+
+
+class CoreError(Exception):
+    """An operation failed and changed nothing.
+
+    errno is Linux's number, 0 where Linux has none; reason its name ("ENOMEM") or
+    NO_SUCH_SPACE or DEADLINE; field the request's field at fault, or ""; limit the limit
+    that was hit, or ""; detail a sentence for people.
+    """
+
+    def __init__(self, errno: int, detail: str, field: str = "", limit: str = "", reason: str = ""):
+        self.errno = errno
+        self.reason = reason or errno_names.errorcode.get(errno, str(errno))
+        self.field = field
+        self.limit = limit
+        self.detail = detail
+        super().__init__(f"{self.reason}: {detail}")
+
+
+class ArenaError(Exception):
+    """The text says which file and why."""

@@ -1,0 +1,436 @@
+"""What lies in the arena, and what one core call works with.
+
+Two files say the same thing: layout.pxd as C structs for the compiled builds, this
+one as ctypes structures over the mapped bytes for the uncompiled build, which is the
+oracle the compiled ones are held against. tests/core/test_layout.py compares every
+size and offset.
+
+Everything in shared memory is found by an index in units of 64 bytes from the start of
+the file, never by a pointer; index 0 (the header) means "none". Ranges inside the core
+are inclusive, [index, last], as in the kernel's maple tree; the API above is half-open.
+
+    Header | lanes | slot table | dedupe | files | paths | free map | kinds | refcounts | heap
+
+Nodes (256 bytes, four units, naturally aligned):
+
+    Leaf    16 slots of VMA records, 15 pivots; pivot[i] is the last index of slot i, the
+            last slot ends where the node ends. `special` has a bit per slot whose VMA a
+            fork treats specially (DONTCOPY or WIPEONFORK).
+    Inner   10 slots of nodes, 9 pivots, and per slot the largest gap below it;
+            gap_slot names the largest of those. nodes, vmas, specials count the subtree,
+            this node included.
+
+Both begin with `stamp`, the transaction that built the node: a node whose stamp is that
+of the running transaction is unpublished and may be changed in place, any other is
+immutable. `reserve_next` chains nodes that are reserved and not yet used.
+
+Slot.word is the commit point of an address space: generation << 2 | live << 1 | current,
+where current says which of the two State copies holds.
+"""
+
+import ctypes
+from typing import Any
+
+u8 = u16 = u32 = u64 = i64 = int
+
+_U8, _U16, _U32, _U64 = ctypes.c_uint8, ctypes.c_uint16, ctypes.c_uint32, ctypes.c_uint64
+
+MAX_INDEX = 0xFFFF_FFFF_FFFF_FFFF
+
+LAYOUT_VERSION = 1
+UNIT_BYTES = 64
+NODE_BYTES = 256
+NODE_UNITS = 4
+BLOCK_BYTES = 4096
+BLOCK_UNITS = 64
+CHUNK_BLOCKS = 512
+LEAF_SLOTS = 16
+INNER_SLOTS = 10
+# A node that is not the root holds more slots than this (mt_min_slots of the kernel).
+LEAF_MIN_END = 6
+INNER_MIN_END = 4
+HEIGHT_MAX = 16
+SPLIT_MAX = 96
+PIECES_MAX = 6
+RETIRED_MAX = 2048
+NODE_MAGAZINE = 1024
+RECORD_MAGAZINE = 2048
+SLOT_MAGAZINE = 16
+WARM_BLOCKS = 2048
+STORE_NODES = 128
+LABEL_BYTES = 256
+COUNTERS = 256
+KIND_NONE = 0
+KIND_NODES = 1
+KIND_RECORDS = 2
+DROP_SHELL = 0
+DROP_NODE = 1
+DROP_RECORD = 2
+PAGE_SHIFT = 12
+PAGE_BYTES = 4096
+SLOT_BITS = 20
+GENERATION_BITS = 36
+ANSWER_BYTES = 384
+DEDUPE_WAYS = 8
+DEDUPE_LOCKS = 64
+SLOT_STRIDE = 704
+TABLE_CHUNK_BYTES = 65536
+# The lowest unit of every node of a block.
+NODE_BITS = 0x1111_1111_1111_1111
+GENERATION_MAX = (1 << GENERATION_BITS) - 1
+HEADER_BYTES = 8192
+# An id: shard 8 bits | generation 36 | slot 20.
+SHARD_SHIFT = 56
+SLOT_MASK = (1 << SLOT_BITS) - 1
+LANE_STRIDE = 28800
+DEDUPE_STRIDE = 512
+FILE_STRIDE = 64
+IS_CHECKED = 0
+
+
+def check(condition: bool) -> None:
+    """Stop where an assumption breaks (compiled: only in the checked build)."""
+    assert condition
+
+
+class Leaf(ctypes.Structure):
+    _fields_ = [
+        ("stamp", _U64),
+        ("end", _U8),
+        ("gap_slot", _U8),
+        ("special", _U16),
+        ("reserve_next", _U32),
+        ("pivot", _U64 * 15),
+        ("slot", _U32 * 16),
+    ]
+
+
+class Inner(ctypes.Structure):
+    _fields_ = [
+        ("stamp", _U64),
+        ("end", _U8),
+        ("gap_slot", _U8),
+        ("unused", _U16),
+        ("reserve_next", _U32),
+        ("pivot", _U64 * 9),
+        ("slot", _U32 * 10),
+        ("gap", _U64 * 10),
+        ("nodes", _U32),
+        ("vmas", _U32),
+        ("specials", _U32),
+    ]
+
+
+class Record(ctypes.Structure):
+    """One VMA, [start, end) in bytes; pgoff in pages."""
+
+    _fields_ = [
+        ("start", _U64),
+        ("end", _U64),
+        ("flags", _U64),
+        ("pgoff", _U64),
+        ("writer", _U64),
+        ("anon", _U64),
+        ("file", _U32),
+        ("unused", _U32),
+        ("policy", _U64),
+    ]
+
+
+class State(ctypes.Structure):
+    """An mm_state: all that one commit of an address space changes."""
+
+    _fields_ = [
+        ("root", _U32),
+        ("height", _U32),
+        *(
+            (name, _U64)
+            for name in (
+                "map_count total_vm data_vm exec_vm stack_vm charged brk start_brk start_stack "
+                "task_size mmap_min_addr mmap_base max_map_count version request_high "
+                "request_low result"
+            ).split()
+        ),
+    ]
+
+
+class Slot(ctypes.Structure):
+    """An entry of the address-space table."""
+
+    _fields_ = [
+        ("word", _U64),
+        ("serial", _U64),
+        ("expires_ns", _U64),
+        ("next_free", _U32),
+        ("label_bytes", _U32),
+        ("lock", _U64 * 8),
+        ("state", State * 2),
+        ("labels", _U8 * 256),
+        ("unused", _U8 * 64),
+    ]
+
+
+class Lane(ctypes.Structure):
+    """What one thread of one process owns: magazines of free objects, block hints."""
+
+    _fields_ = [
+        ("owner_pid", _U64),
+        ("owner_start", _U64),
+        ("owner_token", _U64),
+        ("stamps", _U64),
+        ("node_count", _U32),
+        ("record_count", _U32),
+        ("slot_count", _U32),
+        ("warm_node_count", _U32),
+        ("warm_record_count", _U32),
+        ("scan_node", _U32),
+        ("scan_record", _U32),
+        ("in_op", _U32),
+        ("nodes", _U32 * 1024),
+        ("records", _U32 * 2048),
+        ("slots", _U32 * 16),
+        ("warm_nodes", _U32 * 2048),
+        ("warm_records", _U32 * 2048),
+    ]
+
+
+class FileEntry(ctypes.Structure):
+    _fields_ = [
+        ("inode", _U64),
+        ("open_id", _U64),
+        ("path_offset", _U64),
+        ("dev_major", _U32),
+        ("dev_minor", _U32),
+        ("access", _U32),
+        ("path_bytes", _U32),
+        ("unused", _U64 * 3),
+    ]
+
+
+class DedupeEntry(ctypes.Structure):
+    _fields_ = [
+        *(
+            (name, _U64)
+            for name in (
+                "request_high request_low payload state lane_token target expected order result"
+            ).split()
+        ),
+        ("lane", _U32),
+        ("answer_bytes", _U32),
+        ("unused", _U64 * 6),
+        ("answer", _U8 * 384),
+    ]
+
+
+class Header(ctypes.Structure):
+    _fields_ = [
+        ("magic", _U64),
+        ("layout_version", _U32),
+        ("lane_max", _U32),
+        ("capacity_bytes", _U64),
+        ("instance_high", _U64),
+        ("instance_low", _U64),
+        ("boot_high", _U64),
+        ("boot_low", _U64),
+        ("space_max", _U32),
+        ("slot_max", _U32),
+        ("file_max", _U32),
+        ("dedupe_max", _U32),
+        *(
+            (name, _U64)
+            for name in (
+                "lanes_at table_at dedupe_at files_at paths_at paths_bytes free_at kind_at "
+                "refs_at heap_at"
+            ).split()
+        ),
+        ("first_block", _U32),
+        ("block_max", _U32),
+        ("claimed_blocks", _U32),
+        ("slot_high", _U32),
+        ("free_slot", _U32),
+        ("space_count", _U32),
+        ("file_count", _U32),
+        ("unused", _U32),
+        *(
+            (name, _U64)
+            for name in (
+                "paths_used table_claimed files_claimed paths_claimed serials dedupe_order "
+                "ram_pages"
+            ).split()
+        ),
+        ("heap_lock", _U64 * 8),
+        ("table_lock", _U64 * 8),
+        ("files_lock", _U64 * 8),
+        ("dedupe_lock", (_U64 * 8) * 64),
+        ("counter", _U64 * 256),
+    ]
+
+
+class Mem:
+    """A process's view of the arena."""
+
+    __slots__ = ("base", "fd", "free", "header", "kind", "populated_blocks", "refs")
+    base: Any
+    header: Any
+    free: Any
+    kind: Any
+    refs: Any
+    populated_blocks: int
+    fd: int
+
+
+class WorkCount:
+    """What an operation did, counted (see WorkCounts in types.proto)."""
+
+    __slots__ = (
+        "entries_erased",
+        "gap_updates",
+        "levels_climbed",
+        "nodes_allocated",
+        "records_copied",
+        "slots_written",
+        "splits",
+    )
+
+    def __init__(self) -> None:
+        for name in self.__slots__:
+            setattr(self, name, 0)
+
+
+class Mas:
+    """A maple state: a cursor in one tree, and what a store through it needs.
+
+    depth is the number of levels with a position (0: none; height: at an entry);
+    [index, last] the range of the entry it stands at. `stamp` 0 makes it read-only.
+    """
+
+    def __init__(self) -> None:
+        self.task: Any = None
+        self.stamp = self.root = self.height = self.depth = 0
+        self.bulk = self.deferred_counts = self.keep_records = 0
+        self.index = self.last = 0
+        self.node = [0] * HEIGHT_MAX
+        self.offset = [0] * HEIGHT_MAX
+        self.min = [0] * HEIGHT_MAX
+        self.max = [0] * HEIGHT_MAX
+        self.reserve = self.reserve_count = 0
+        self.piece_count = 0
+        self.piece_last = [0] * PIECES_MAX
+        self.piece_record = [0] * PIECES_MAX
+        self.piece_special = [0] * PIECES_MAX
+
+
+class MapArgs:
+    """Arguments of one mmap(2), in bytes; access is what the file was opened for."""
+
+    __slots__ = ("access", "addr", "file", "flags", "length", "offset", "prot")
+
+
+class Task:
+    """One core call: the lane it owns, its cursors, its scratch and its clock stamps."""
+
+    def __init__(self) -> None:
+        self.mem: Any = None
+        self.lane: Any = None
+        self.lane_index = 0
+        self.mas = [Mas(), Mas(), Mas()]
+        self.work = WorkCount()
+        self.retired_count = 0
+        self.retired = [0] * RETIRED_MAX
+        self.big_count = 0
+        self.big_last = [0] * SPLIT_MAX
+        self.big_slot = [0] * SPLIT_MAX
+        self.big_special = [0] * SPLIT_MAX
+        self.big_gap = [0] * SPLIT_MAX
+        self.grown_count = 0
+        self.grown_last = [0] * 16
+        self.grown_node = [0] * 16
+        self.grown_gap = [0] * 16
+        self.next = State()
+        self.args = MapArgs()
+        self.began_ns = self.locked_ns = self.prepared_ns = 0
+        self.filled_ns = self.sealed_ns = self.done_ns = 0
+        self.deadline_ns = self.exit_ns = 0
+        self.found = Record()
+        self.slot_index = 0
+        self.field = self.limit = self.error = self.value = 0
+        self.request_high = self.request_low = 0
+        self.label_bytes = 0
+        self.labels = bytearray(LABEL_BYTES)
+
+
+LeafP = Leaf
+InnerP = Inner
+RecordP = Record
+StateP = State
+SlotP = Slot
+LaneP = Lane
+FileEntryP = FileEntry
+DedupeEntryP = DedupeEntry
+HeaderP = Header
+MemP = Mem
+WorkCountP = WorkCount
+MasP = Mas
+TaskP = Task
+MapArgsP = MapArgs
+
+
+def _heap_index(mem: Any, index: int) -> int:
+    block = index >> 6
+    check(mem.header.first_block <= block < mem.header.claimed_blocks)
+    return index * UNIT_BYTES
+
+
+def leaf_at(mem: Any, node: int) -> Any:
+    check(node % NODE_UNITS == 0)
+    return Leaf.from_buffer(mem.base, _heap_index(mem, node))
+
+
+def inner_at(mem: Any, node: int) -> Any:
+    check(node % NODE_UNITS == 0)
+    return Inner.from_buffer(mem.base, _heap_index(mem, node))
+
+
+def record_at(mem: Any, record: int) -> Any:
+    return Record.from_buffer(mem.base, _heap_index(mem, record))
+
+
+def slot_at(mem: Any, slot: int) -> Any:
+    check(slot < mem.header.slot_max)
+    return Slot.from_buffer(mem.base, mem.header.table_at + slot * SLOT_STRIDE)
+
+
+def lane_at(mem: Any, lane: int) -> Any:
+    check(lane < mem.header.lane_max)
+    return Lane.from_buffer(mem.base, mem.header.lanes_at + lane * LANE_STRIDE)
+
+
+def dedupe_at(mem: Any, entry: int) -> Any:
+    check(entry < mem.header.dedupe_max)
+    return DedupeEntry.from_buffer(
+        mem.base, mem.header.dedupe_at + entry * DEDUPE_STRIDE
+    )
+
+
+def state_at(slot: Any, copy: int) -> Any:
+    return slot.state[copy]
+
+
+def task_mas(task: Any, which: int) -> Any:
+    return task.mas[which]
+
+
+def task_work(task: Any) -> Any:
+    return task.work
+
+
+def task_found(task: Any) -> Any:
+    return task.found
+
+
+def task_args(task: Any) -> Any:
+    return task.args
+
+
+def task_next(task: Any) -> Any:
+    return task.next

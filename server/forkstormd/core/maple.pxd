@@ -1,0 +1,20 @@
+from forkstormd.core.layout cimport *
+from forkstormd.core.atomics cimport prefetch
+from libc.errno cimport EBUSY
+
+cdef void mas_init(Mas *mas, Task *task, u32 root, u32 height) noexcept nogil
+cdef u32 mas_walk(Mas *mas, u64 index) noexcept nogil
+cdef u32 mas_next_slot(Mas *mas) noexcept nogil
+cdef u32 mas_prev_slot(Mas *mas) noexcept nogil
+cdef u32 mas_next(Mas *mas) noexcept nogil
+cdef u32 mas_prev(Mas *mas) noexcept nogil
+cdef u32 mas_find(Mas *mas, u64 index) noexcept nogil
+cdef int mas_empty_area(Mas *mas, u64 low, u64 high, u64 size) noexcept nogil
+cdef int mas_empty_area_rev(Mas *mas, u64 low, u64 high, u64 size) noexcept nogil
+cdef u64 leaf_gap(Leaf *leaf, u64 min, u64 max) noexcept nogil
+cdef u64 inner_gap(Inner *inner) noexcept nogil
+
+cdef u32 _set_range(Mas *mas, Leaf *leaf, int offset) noexcept nogil
+cdef void _down(Mas *mas, Inner *inner, int offset) noexcept nogil
+cdef void _first_leaf(Mas *mas) noexcept nogil
+cdef void _last_leaf(Mas *mas) noexcept nogil

@@ -1,0 +1,911 @@
+"""Address spaces: the Python face of the core.
+
+MemoryManager is one process's access to all spaces of an arena. Its methods may be called from
+as many threads as it has lanes; each takes a lane from start to end, and runs without the GIL
+but for the conversion of arguments and answers. Any process may work on any space at any time:
+the space's own mutex, in the arena, orders them.
+
+| call          | lock held        | cost                      | may fail with                      |
+| create        | none             | O(VMAs)                   | ENOMEM (arena, spaces), EINVAL     |
+| fork          | parent's         | see dup.py                | ENOMEM (arena, spaces), DEADLINE   |
+| exit          | own, to commit   | O(VMAs), none when shared |                                    |
+| map, unmap    | own              | O(height + VMAs replaced) | as mmap(2) and munmap(2)           |
+| find_vma      | own              | O(height)                 |                                    |
+| find_gap      | own              | O(height)                 | ENOMEM (placement)                 |
+| snapshot      | own, for O(1)    | O(1), then O(VMAs read)   |                                    |
+| repeat_fork   | own, per fork    | count forks and exits     | as fork                            |
+
+Every call on a space may fail with NO_SUCH_SPACE, and with DEADLINE when deadline_ns (absolute,
+CLOCK_MONOTONIC, 0 for none) passes while it waits or works. Errors are CoreError and leave
+everything as it was.
+"""
+
+import os
+from array import array
+from errno import EAGAIN as EAGAIN_ERRNO
+from errno import ENOMEM as ENOMEM_ERRNO
+from errno import ESRCH as ESRCH_ERRNO
+from errno import ETIMEDOUT as ETIMEDOUT_ERRNO
+
+import cython
+
+from forkstormd.core.errors import CoreError
+from forkstormd.core.files import FileTable
+from forkstormd.core.types import (
+    FileInfo,
+    ForkResult,
+    OpResult,
+    SpaceInfo,
+    SpaceParams,
+    VmaInfo,
+    Work,
+)
+
+if not cython.compiled:
+    from errno import EAGAIN, EINVAL, ENOMEM, ESRCH, ETIMEDOUT
+
+    from forkstormd.core.atomics import *  # noqa: F403
+    from forkstormd.core.calls import *  # noqa: F403
+    from forkstormd.core.calls import do_mmap, do_munmap
+    from forkstormd.core.dup import *  # noqa: F403
+    from forkstormd.core.heap import heap_ensure, heap_flush, record_free, slot_alloc, slot_free
+    from forkstormd.core.layout import *  # noqa: F403
+    from forkstormd.core.layout import Task
+    from forkstormd.core.maple import *  # noqa: F403
+    from forkstormd.core.mutex import *  # noqa: F403
+    from forkstormd.core.space import *  # noqa: F403
+    from forkstormd.core.store import *  # noqa: F403
+    from forkstormd.core.vma import *  # noqa: F403
+
+    # What Snapshot.read says of a VMA's name; NAME_FILE is added to a file's id.
+    NAME_HEAP = 1
+    NAME_STACK = 2
+    NAME_FILE = 2
+
+_FIELDS = ("", "mm_id", "addr", "length_bytes", "flags", "prot", "file", "offset_bytes", "strategy")
+_LIMITS = ("", "arena", "spaces", "max_map_count", "placement", "ram")
+
+
+# --- operations, without the GIL -------------------------------------------------------------
+
+
+def mm_fork(task, mm_id, strategy, expires_ns, phases):
+    """Fork: task.value is the child's id. 0 or a negative errno."""
+    parent: SlotP
+    child: u32
+    result: cython.int = slot_alloc(task)
+    if result != 0:
+        task.limit = LIMIT_SPACES
+        return result
+    child = task.slot_index
+    result = space_lock(task, mm_id)
+    if result == 0:
+        parent = slot_at(task.mem, task.slot_index)
+        copy_state(task_next(task), state_at(parent, parent.word & 1))
+        result = dup_mmap(
+            task, state_at(parent, parent.word & 1), strategy, task_stamp(task), phases
+        )
+        if result == 0:
+            task.value = space_publish(task, child, expires_ns)
+        elif result == -ENOMEM:
+            task.limit = LIMIT_ARENA
+        space_unlock(task)
+    if result != 0:
+        slot_free(task, child)
+    return result
+
+
+def mm_map(task, mm_id):
+    """mmap with task.args: task.value is the address."""
+    result: cython.int = space_lock(task, mm_id)
+    if result != 0:
+        return result
+    space_begin(task)
+    result = do_mmap(task, task_args(task))
+    if result == 0:
+        space_commit(task)
+    space_unlock(task)
+    task.done_ns = now_ns()
+    return result
+
+
+def mm_unmap(task, mm_id, addr, length):
+    result: cython.int = space_lock(task, mm_id)
+    if result != 0:
+        return result
+    space_begin(task)
+    task.value = 0
+    result = do_munmap(task, addr, length)
+    if result == 0:
+        space_commit(task)
+    space_unlock(task)
+    task.done_ns = now_ns()
+    return result
+
+
+def mm_find(task, mm_id, addr):
+    """Copy the VMA that ends above addr to task.found; task.value tells whether there is one."""
+    mas: MasP = task_mas(task, 0)
+    slot: SlotP
+    index: u32
+    result: cython.int = space_lock(task, mm_id)
+    if result != 0:
+        return result
+    slot = slot_at(task.mem, task.slot_index)
+    mas_init(mas, task, state_at(slot, slot.word & 1).root, state_at(slot, slot.word & 1).height)
+    index = mas_find(mas, addr)
+    task.value = index
+    copy_state(task_next(task), state_at(slot, slot.word & 1))
+    if index != 0:
+        copy_vma(task_found(task), record_at(task.mem, index))
+    space_unlock(task)
+    task.done_ns = now_ns()
+    return result
+
+
+def mm_repeat_once(task, mm_id, strategy):
+    """One fork and exit of a child that is never published; core time is
+    task.filled_ns - task.locked_ns, and task.exit_ns what the exit took."""
+    parent: SlotP
+    result: cython.int = space_lock(task, mm_id)
+    if result != 0:
+        return result
+    parent = slot_at(task.mem, task.slot_index)
+    copy_state(task_next(task), state_at(parent, parent.word & 1))
+    result = dup_mmap(task, state_at(parent, parent.word & 1), strategy, task_stamp(task), False)
+    space_unlock(task)
+    if result == -ENOMEM:
+        task.limit = LIMIT_ARENA
+    if result != 0:
+        return result
+    task.sealed_ns = now_ns()
+    if task.next.root != 0:
+        tree_drop(task, task.next.root, task.next.height)
+    task.exit_ns = now_ns() - task.sealed_ns
+    return 0
+
+
+def name_of(record, brk, start_brk, start_stack):
+    """What the last column of /proc/PID/maps shows: 0 nothing, [heap], [stack], or a file."""
+    if record.file != 0:
+        return record.file + NAME_FILE
+    if record.start < brk and record.end > start_brk:
+        return NAME_HEAP
+    if record.start <= start_stack <= record.end and start_stack != 0:
+        return NAME_STACK
+    return 0
+
+
+def offset_of(record):
+    """The offset column of /proc/PID/maps: anonymous private memory shows 0."""
+    return record.pgoff << PAGE_SHIFT if record.file != 0 else 0
+
+
+# --- the Python face -------------------------------------------------------------------------
+
+
+class MemoryManager:
+    """One process's access to the spaces of an arena, with a lane per thread that calls."""
+
+    def __init__(self, arena: object, lanes: object) -> None:
+        """Claim `lanes` lanes; lanes of dead processes are taken over with what they hold.
+
+        Raises CoreError EAGAIN, limit "lanes", when the arena has no more.
+        """
+        i: cython.int
+        self.arena = arena
+        self.shard = 0
+        self.files = FileTable(arena)
+        self.idle = []
+        self.lane_count = 0
+        if cython.compiled:
+            self.tasks = cython.cast(TaskP, calloc(lanes, cython.sizeof(Task)))
+            if self.tasks == cython.NULL:
+                raise MemoryError
+        else:
+            self.tasks = [Task() for _ in range(lanes)]
+        self.is_open = True
+        self.claim_lanes(lanes)
+
+    def __dealloc__(self) -> None:
+        c_free(self.tasks)
+
+    def task(self, index):
+        if cython.compiled:
+            return cython.address(self.tasks[index])
+        else:
+            return self.tasks[index]
+
+    def claim_lanes(self, lanes):
+        mem: MemP = self.arena.mem
+        lane: LaneP
+        task: TaskP
+        index: u32
+        start = _start_time(os.getpid())
+        mutex_wait(mem.header.table_lock, 0)
+        try:
+            for index in range(mem.header.lane_max):
+                if self.lane_count == lanes:
+                    break
+                lane = lane_at(mem, index)
+                if lane.owner_pid != 0 and _start_time(lane.owner_pid) == lane.owner_start:
+                    continue
+                lane.owner_pid = os.getpid()
+                lane.owner_start = start
+                lane.owner_token += 1
+                lane.in_op = 0
+                task = self.task(self.lane_count)
+                task.mem = mem
+                task.lane = lane
+                task.lane_index = index
+                self.idle.append(self.lane_count)
+                self.lane_count += 1
+        finally:
+            mutex_release(mem.header.table_lock)
+        if self.lane_count < lanes:
+            self.close()
+            raise CoreError(EAGAIN_ERRNO, f"no {lanes} free lanes in the arena", limit="lanes")
+        return 0
+
+    def close(self) -> None:
+        """Give the lanes back. No call may be running."""
+        i: cython.int
+        if not self.is_open:
+            return
+        self.is_open = False
+        for i in range(self.lane_count):
+            heap_flush(self.task(i))
+            self.task(i).lane.owner_pid = 0
+        self.lane_count = 0
+        self.idle = []
+
+    def begin(self, request, labels):
+        """Take a lane for a call: its index."""
+        index: cython.int
+        task: TaskP
+        i: u32 = 0
+        if not self.idle:
+            raise CoreError(EAGAIN_ERRNO, "more threads call than there are lanes", limit="lanes")
+        index = self.idle.pop()
+        if request is not None or labels:
+            task = self.task(index)
+            if request is not None:
+                task.request_high = request.high
+                task.request_low = request.low
+            for byte in labels:
+                task.labels[i] = byte
+                i += 1
+            task.label_bytes = i
+        return index
+
+    def failed(self, index: object, result: object, mm_id: object = 0) -> Exception:
+        """The CoreError for a negative result of the call that ran in this lane."""
+        task: TaskP = self.task(index)
+        field = _FIELDS[task.field]
+        limit = _LIMITS[task.limit]
+        if result == -ESRCH_ERRNO:
+            return CoreError(0, f"no address space {mm_id:#x}", "mm_id", reason="NO_SUCH_SPACE")
+        if result == -ETIMEDOUT_ERRNO:
+            return CoreError(0, "the deadline passed", reason="DEADLINE")
+        detail = os.strerror(-result)
+        if limit:
+            detail += f" (limit: {limit})"
+        return CoreError(-result, detail, field, limit)
+
+    # -- spaces --
+
+    def create(
+        self,
+        params: object = None,
+        vmas: object = (),
+        *,
+        brk: object = 0,
+        start_stack: object = 0,
+        labels: object = b"",
+        expires_ns: object = 0,
+        request: object = None,
+    ) -> object:
+        """A new space with these VMAs (ascending, disjoint, page-aligned); value is its id.
+
+        labels: at most 256 bytes; expires_ns: CLOCK_MONOTONIC, 0 for never. VMAs are stored as
+        they are, whether or not neighbours could merge. O(VMAs).
+        """
+        params = params or SpaceParams()
+        if len(labels) > LABEL_BYTES:
+            raise CoreError(ENOMEM_ERRNO, "labels are too long", "labels", "label_bytes")
+        index: cython.int = self.begin(request, labels)
+        task: TaskP = self.task(index)
+        result: cython.int
+        try:
+            task_begin(task, 0)
+            task.locked_ns = now_ns()
+            result = slot_alloc(task)
+            if result != 0:
+                task.limit = LIMIT_SPACES
+                raise self.failed(index, result)
+            slot: u32 = task.slot_index
+            try:
+                self.fill(index, params, vmas, brk, start_stack)
+            except BaseException:
+                slot_free(task, slot)
+                raise
+            value: u64 = space_publish(task, slot, expires_ns)
+            task.done_ns = now_ns()
+            return OpResult(value, task.done_ns - task.locked_ns, 0)
+        finally:
+            task_end(task)
+            self.idle.append(index)
+
+    def fill(
+        self, index: cython.int, params: object, vmas: object, brk: object, start_stack: object
+    ) -> None:
+        """Build the state and the tree of a new space in task.next."""
+        task: TaskP = self.task(index)
+        state: StateP = task_next(task)
+        mas: MasP = task_mas(task, 1)
+        record: u32
+        result: cython.int = 0
+        before: u64 = 0
+        start: u64
+        end: u64
+        flags: u64
+        state.map_count = state.total_vm = state.data_vm = state.exec_vm = 0
+        state.stack_vm = state.charged = 0
+        state.task_size = params.task_size
+        state.mmap_min_addr = params.mmap_min_addr
+        state.mmap_base = params.mmap_base
+        state.max_map_count = params.max_map_count
+        state.start_brk = params.start_brk
+        state.brk = brk or params.start_brk
+        state.start_stack = start_stack
+        mas_init(mas, task, 0, 0)
+        mas.stamp = task_stamp(task)
+        mas.bulk = 1
+        mas.deferred_counts = 1
+        mas.keep_records = 1
+        for spec in vmas:
+            start = spec.start
+            end = spec.end
+            flags = spec.vm_flags
+            if (start | end | spec.offset_bytes) & (PAGE_BYTES - 1) or end <= start or start < before:
+                tree_abandon(mas, MAX_INDEX)
+                raise CoreError(
+                    EINVAL, f"VMA {start:x}-{end:x} is not aligned or not in order", "vmas"
+                )
+            before = end
+            record = vma_new(
+                task,
+                start,
+                end,
+                flags,
+                (spec.offset_bytes if spec.file else start) >> PAGE_SHIFT,
+                spec.file,
+            )
+            if record == 0:
+                result = -ENOMEM
+            else:
+                result = mas_store(mas, start, end - 1, record, vma_is_special(flags))
+                if result != 0:
+                    record_free(task, record)
+            if result != 0:
+                break
+            vma_account(state, flags, (end - start) >> PAGE_SHIFT)
+            state.map_count += 1
+        if result == 0:
+            result = mas_destroy(mas)
+        if result != 0:
+            mas.bulk = 0
+            tree_abandon(mas, MAX_INDEX)
+            task.limit = LIMIT_ARENA
+            raise self.failed(index, result)
+        if mas.height > 1:
+            tree_seal(task.mem, mas.root, mas.height)
+        state.root = mas.root
+        state.height = mas.height
+
+    def fork(
+        self,
+        mm_id: object,
+        strategy: object,
+        *,
+        labels: object = b"",
+        expires_ns: object = 0,
+        with_phases: object = False,
+        deadline_ns: object = 0,
+        request: object = None,
+    ) -> object:
+        """Duplicate a space by a Strategy; the answer's child is published."""
+        if len(labels) > LABEL_BYTES:
+            raise CoreError(ENOMEM_ERRNO, "labels are too long", "labels", "label_bytes")
+        index: cython.int = self.begin(request, labels)
+        task: TaskP = self.task(index)
+        parent: u64 = mm_id
+        how: cython.int = strategy
+        expires: u64 = expires_ns
+        deadline: u64 = deadline_ns
+        phases: cython.bint = with_phases
+        result: cython.int
+        try:
+            with cython.nogil:
+                task_begin(task, deadline)
+                result = mm_fork(task, parent, how, expires, phases)
+            if result != 0:
+                raise self.failed(index, result, mm_id)
+            return ForkResult(
+                task.value,
+                task.next.map_count,
+                task.filled_ns - task.locked_ns,
+                task.locked_ns - task.began_ns,
+                work_of(task),
+                task.prepared_ns - task.locked_ns if phases else 0,
+                task.filled_ns - task.prepared_ns if phases else 0,
+                task.sealed_ns - task.filled_ns if phases else 0,
+            )
+        finally:
+            task_end(task)
+            self.idle.append(index)
+
+    def exit(self, mm_id: object, *, deadline_ns: object = 0, request: object = None) -> object:
+        """End a space; value is 1."""
+        index: cython.int = self.begin(request, b"")
+        task: TaskP = self.task(index)
+        space: u64 = mm_id
+        deadline: u64 = deadline_ns
+        result: cython.int
+        try:
+            with cython.nogil:
+                task_begin(task, deadline)
+                result = space_exit(task, space)
+                task.done_ns = now_ns()
+            if result != 0:
+                raise self.failed(index, result, mm_id)
+            return OpResult(1, task.done_ns - task.locked_ns, task.locked_ns - task.began_ns)
+        finally:
+            task_end(task)
+            self.idle.append(index)
+
+    def map(
+        self,
+        mm_id: object,
+        addr: object,
+        length: object,
+        prot: object,
+        flags: object,
+        *,
+        file: object = 0,
+        offset: object = 0,
+        deadline_ns: object = 0,
+        request: object = None,
+    ) -> object:
+        """mmap(2) with raw Linux values; file is an id of intern_file. value is the address."""
+        access = self.files.info(file).access if file else 0
+        index: cython.int = self.begin(request, b"")
+        task: TaskP = self.task(index)
+        args: MapArgsP = task_args(task)
+        space: u64 = mm_id
+        deadline: u64 = deadline_ns
+        result: cython.int
+        try:
+            args.addr = addr
+            args.length = length
+            args.prot = prot
+            args.flags = flags
+            args.offset = offset
+            args.file = file
+            args.access = access
+            with cython.nogil:
+                task_begin(task, deadline)
+                result = mm_map(task, space)
+            if result != 0:
+                raise self.failed(index, result, mm_id)
+            return OpResult(
+                task.value, task.done_ns - task.locked_ns, task.locked_ns - task.began_ns
+            )
+        finally:
+            task_end(task)
+            self.idle.append(index)
+
+    def unmap(
+        self,
+        mm_id: object,
+        addr: object,
+        length: object,
+        *,
+        deadline_ns: object = 0,
+        request: object = None,
+    ) -> object:
+        """munmap(2)."""
+        index: cython.int = self.begin(request, b"")
+        task: TaskP = self.task(index)
+        space: u64 = mm_id
+        deadline: u64 = deadline_ns
+        first: u64 = addr
+        nbytes: u64 = length
+        result: cython.int
+        try:
+            with cython.nogil:
+                task_begin(task, deadline)
+                result = mm_unmap(task, space, first, nbytes)
+            if result != 0:
+                raise self.failed(index, result, mm_id)
+            return OpResult(0, task.done_ns - task.locked_ns, task.locked_ns - task.began_ns)
+        finally:
+            task_end(task)
+            self.idle.append(index)
+
+    def find_vma(self, mm_id: object, addr: object, *, deadline_ns: object = 0) -> tuple:
+        """The VMA that contains addr, else the next above it, or None; and the cost."""
+        index: cython.int = self.begin(None, b"")
+        task: TaskP = self.task(index)
+        space: u64 = mm_id
+        deadline: u64 = deadline_ns
+        where: u64 = addr
+        found: RecordP = task_found(task)
+        result: cython.int
+        try:
+            with cython.nogil:
+                task_begin(task, deadline)
+                result = mm_find(task, space, where)
+            if result != 0:
+                raise self.failed(index, result, mm_id)
+            cost = OpResult(
+                task.value, task.done_ns - task.locked_ns, task.locked_ns - task.began_ns
+            )
+            if task.value == 0:
+                return None, cost
+            name = name_of(
+                found, task.next.brk, task.next.start_brk, task.next.start_stack
+            )
+            return (
+                VmaInfo(
+                    found.start,
+                    found.end,
+                    found.flags,
+                    offset_of(found),
+                    found.file,
+                    0 if found.file else name,
+                ),
+                cost,
+            )
+        finally:
+            task_end(task)
+            self.idle.append(index)
+
+    def find_gap(
+        self,
+        mm_id: object,
+        length: object,
+        low: object,
+        high: object,
+        bottom_up: object = False,
+        *,
+        deadline_ns: object = 0,
+    ) -> object:
+        """The highest (or lowest) empty range of length bytes within [low, high); 0 stands for
+        mmap_min_addr and mmap_base. value is where it begins."""
+        index: cython.int = self.begin(None, b"")
+        task: TaskP = self.task(index)
+        mas: MasP = task_mas(task, 0)
+        space: u64 = mm_id
+        deadline: u64 = deadline_ns
+        nbytes: u64 = length
+        first: u64 = low
+        last: u64 = high
+        upward: cython.bint = bottom_up
+        result: cython.int
+        try:
+            if nbytes == 0:
+                raise CoreError(EINVAL, "length 0", "length_bytes")
+            with cython.nogil:
+                task_begin(task, deadline)
+                result = space_lock(task, space)
+                if result == 0:
+                    space_begin(task)
+                    if first == 0:
+                        first = task.next.mmap_min_addr
+                    if last == 0:
+                        last = task.next.mmap_base
+                    if last == 0:
+                        result = -ENOMEM
+                    elif upward:
+                        result = mas_empty_area(mas, first, last - 1, nbytes)
+                    else:
+                        result = mas_empty_area_rev(mas, first, last - 1, nbytes)
+                    if result != 0:
+                        result = -ENOMEM
+                        task.limit = LIMIT_PLACEMENT
+                    space_unlock(task)
+                    task.done_ns = now_ns()
+            if result != 0:
+                raise self.failed(index, result, mm_id)
+            return OpResult(
+                mas.index, task.done_ns - task.locked_ns, task.locked_ns - task.began_ns
+            )
+        finally:
+            task_end(task)
+            self.idle.append(index)
+
+    def repeat_fork(
+        self, mm_id: object, strategy: object, count: object, *, deadline_ns: object = 0
+    ) -> tuple:
+        """Fork and exit `count` times: nanoseconds per fork (array 'Q'), of all exits together,
+        and the work of the last fork. The children are never published."""
+        index: cython.int = self.begin(None, b"")
+        task: TaskP = self.task(index)
+        space: u64 = mm_id
+        deadline: u64 = deadline_ns
+        how: cython.int = strategy
+        forks: cython.int = count
+        i: cython.int
+        result: cython.int = 0
+        durations = array("Q", bytes(8 * forks))
+        out: cython.ulonglong[::1] = durations
+        exit_ns: u64 = 0
+        try:
+            for i in range(forks):
+                with cython.nogil:
+                    task_begin(task, deadline)
+                    result = mm_repeat_once(task, space, how)
+                    task.lane.in_op += 1
+                if result != 0:
+                    raise self.failed(index, result, mm_id)
+                exit_ns += task.exit_ns
+                out[i] = task.filled_ns - task.locked_ns
+                if deadline and task.filled_ns > deadline:
+                    raise self.failed(index, -ETIMEDOUT_ERRNO, mm_id)
+            return durations, exit_ns, work_of(task)
+        finally:
+            self.idle.append(index)
+
+    # -- looking --
+
+    def info(self, mm_id: object) -> object:
+        """SpaceInfo of a space."""
+        index: cython.int = self.begin(None, b"")
+        task: TaskP = self.task(index)
+        result: cython.int
+        try:
+            task_begin(task, 0)
+            result = space_lock(task, mm_id)
+            if result != 0:
+                raise self.failed(index, result, mm_id)
+            space_begin(task)
+            info = space_info(task, mm_id)
+            space_unlock(task)
+            return info
+        finally:
+            task_end(task)
+            self.idle.append(index)
+
+    def list(self, after_slot: object = -1, limit: object = 1000) -> object:
+        """SpaceInfo of the living spaces in slots above after_slot, ascending, at most limit."""
+        found = []
+        for mm_id in self.ids(after_slot):
+            try:
+                found.append(self.info(mm_id))
+            except CoreError as error:
+                if error.reason != "NO_SUCH_SPACE":
+                    raise
+            if len(found) >= limit:
+                break
+        return found
+
+    def ids(self, after_slot: object = -1) -> object:
+        """The ids of the living spaces in slots above after_slot, ascending; O(slots)."""
+        mem: MemP = self.arena.mem
+        index: u32
+        word: u64
+        found = []
+        for index in range(after_slot + 1, load32(mem.header.slot_high)):
+            word = load64(slot_at(mem, index).word)
+            if word & 2:
+                found.append(space_id(index, word))
+        return found
+
+    def expired(self, now_ns: object, limit: object = 1000) -> object:
+        """The ids of spaces whose time is up, at most limit; O(slots)."""
+        mem: MemP = self.arena.mem
+        index: u32
+        slot: SlotP
+        now: u64 = now_ns
+        found = []
+        for index in range(load32(mem.header.slot_high)):
+            slot = slot_at(mem, index)
+            if load64(slot.word) & 2 and slot.expires_ns != 0 and slot.expires_ns <= now:
+                found.append(space_id(index, slot.word))
+                if len(found) >= limit:
+                    break
+        return found
+
+    def snapshot(self, mm_id: object, *, deadline_ns: object = 0) -> object:
+        """All VMAs at one instant, to be read without the lock; a context manager."""
+        index: cython.int = self.begin(None, b"")
+        task: TaskP = self.task(index)
+        snapshot: Snapshot = Snapshot()
+        space: u64 = mm_id
+        result: cython.int
+        try:
+            task_begin(task, deadline_ns)
+            result = space_lock(task, space)
+            if result != 0:
+                raise self.failed(index, result, mm_id)
+            space_begin(task)
+            # The reference is taken under the mutex of the space that owns the tree.
+            if task.next.root != 0:
+                ref_add(task.mem, task.next.root, 1)
+            space_unlock(task)
+            snapshot.mm = self
+            snapshot.root = task.next.root
+            snapshot.height = task.next.height
+            snapshot.brk = task.next.brk
+            snapshot.start_brk = task.next.start_brk
+            snapshot.start_stack = task.next.start_stack
+            snapshot.position = 0
+            snapshot.is_open = True
+            snapshot.info = space_info(task, mm_id)
+            return snapshot
+        finally:
+            task_end(task)
+            self.idle.append(index)
+
+    # -- files --
+
+    def intern_file(
+        self,
+        path: object,
+        dev_major: object = 0,
+        dev_minor: object = 0,
+        inode: object = 0,
+        open_id: object = 0,
+        access: object = 3,
+    ) -> object:
+        """The id of a file, the same for equal arguments, in every process.
+
+        access: bit 0 readable, bit 1 writable. Raises CoreError ENOMEM, limit "files".
+        """
+        return self.files.intern(FileInfo(path, dev_major, dev_minor, inode, open_id, access))
+
+    def file_info(self, file: object) -> object:
+        """The FileInfo behind an id."""
+        return self.files.info(file)
+
+    def audit(self) -> object:
+        """Count everything alive from both sides; see verify.py."""
+        from forkstormd.core.verify import audit
+
+        return audit(self)
+
+    def verify(self, mm_id: object) -> object:
+        """Violated invariants of a space, in words; an empty list when it is sound."""
+        from forkstormd.core.verify import verify
+
+        return verify(self, mm_id)
+
+
+class Snapshot:
+    """The VMAs of a space at one instant. `info` tells the space's figures then.
+
+    Holds one reference on the root: writers copy what it holds, nobody waits for it.
+    """
+
+    def __enter__(self) -> object:
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Give up the reference; frees what only the snapshot still held."""
+        index: cython.int
+        task: TaskP
+        if not self.is_open:
+            return
+        self.is_open = False
+        if self.root == 0:
+            return
+        index = self.mm.begin(None, b"")
+        task = self.mm.task(index)
+        task_begin(task, 0)
+        tree_drop(task, self.root, self.height)
+        task_end(task)
+        self.mm.idle.append(index)
+
+    def read(self, limit: object) -> tuple:
+        """The next VMAs, at most limit, as five arrays: start, end, vm_flags, offset_bytes ('Q')
+        and name ('I': 0 none, 1 [heap], 2 [stack], else a file's id + 2). Empty at the end."""
+        count: cython.int = limit
+        columns = [array("Q", bytes(8 * count)) for _ in range(4)]
+        names = array("I", bytes(4 * count))
+        start: cython.ulonglong[::1] = columns[0]
+        end: cython.ulonglong[::1] = columns[1]
+        flags: cython.ulonglong[::1] = columns[2]
+        offset: cython.ulonglong[::1] = columns[3]
+        name: cython.uint[::1] = names
+        index: cython.int = self.mm.begin(None, b"")
+        task: TaskP = self.mm.task(index)
+        mas: MasP = task_mas(task, 0)
+        record: RecordP
+        found: u32
+        done: cython.int = 0
+        try:
+            with cython.nogil:
+                task_begin(task, 0)
+                mas_init(mas, task, self.root, self.height)
+                found = mas_find(mas, self.position) if self.position != MAX_INDEX else 0
+                while found != 0 and done < count:
+                    record = record_at(task.mem, found)
+                    start[done] = record.start
+                    end[done] = record.end
+                    flags[done] = record.flags
+                    offset[done] = offset_of(record)
+                    name[done] = name_of(record, self.brk, self.start_brk, self.start_stack)
+                    done += 1
+                    self.position = record.end
+                    found = mas_next(mas)
+                if found == 0:
+                    self.position = MAX_INDEX
+        finally:
+            task_end(task)
+            self.mm.idle.append(index)
+        if done < count:
+            columns = [column[:done] for column in columns]
+            names = names[:done]
+        return (*columns, names)
+
+
+def work_of(task):
+    """The counted work of the call that ran in this lane."""
+    work: WorkCountP = task_work(task)
+    return Work(
+        work.nodes_allocated,
+        work.slots_written,
+        work.levels_climbed,
+        work.gap_updates,
+        work.splits,
+        work.records_copied,
+        work.entries_erased,
+    )
+
+
+def space_info(task, mm_id):
+    """SpaceInfo of the space that is locked, or was, and begun."""
+    slot: SlotP = slot_at(task.mem, task.slot_index)
+    state: StateP = task_next(task)
+    nodes = 0
+    if state.height == 1:
+        nodes = 1
+    elif state.height > 1:
+        nodes = inner_at(task.mem, state.root).nodes
+    return SpaceInfo(
+        mm_id,
+        bytes([slot.labels[i] for i in range(slot.label_bytes)]),
+        state.map_count,
+        state.version,
+        SpaceParams(
+            state.task_size,
+            state.mmap_min_addr,
+            state.mmap_base,
+            state.start_brk,
+            state.max_map_count,
+        ),
+        state.brk,
+        state.start_stack,
+        state.total_vm,
+        state.data_vm,
+        state.exec_vm,
+        state.stack_vm,
+        state.charged,
+        nodes,
+        state.height,
+        slot.expires_ns,
+    )
+
+
+def _start_time(pid: object) -> int:
+    """When a process started, in ticks since boot; 0 when there is none or it is a zombie."""
+    try:
+        with open(f"/proc/{pid}/stat", "rb") as file:
+            fields = file.read().rsplit(b")", 1)[1].split()
+    except OSError:
+        return 0
+    return 0 if fields[0] in (b"Z", b"X") else int(fields[19])

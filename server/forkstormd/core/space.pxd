@@ -1,0 +1,35 @@
+from forkstormd.core.layout cimport *
+from forkstormd.core.atomics cimport *
+from forkstormd.core.mutex cimport *
+from forkstormd.core.heap cimport slot_alloc, slot_free, heap_populate
+from forkstormd.core.store cimport mas_retired_drop, tree_drop
+from forkstormd.core.maple cimport mas_init
+from libc.errno cimport ENOMEM, ESRCH, ETIMEDOUT
+
+cdef enum:
+    FIELD_NONE = 0
+    FIELD_MM_ID = 1
+    FIELD_ADDR = 2
+    FIELD_LENGTH = 3
+    FIELD_FLAGS = 4
+    FIELD_PROT = 5
+    FIELD_FILE = 6
+    FIELD_OFFSET = 7
+    FIELD_STRATEGY = 8
+    LIMIT_NONE = 0
+    LIMIT_ARENA = 1
+    LIMIT_SPACES = 2
+    LIMIT_MAP_COUNT = 3
+    LIMIT_PLACEMENT = 4
+    LIMIT_RAM = 5
+
+cdef void task_begin(Task *task, u64 deadline_ns) noexcept nogil
+cdef void task_end(Task *task) noexcept nogil
+cdef u64 task_stamp(Task *task) noexcept nogil
+cdef int space_lock(Task *task, u64 mm_id) noexcept nogil
+cdef void space_unlock(Task *task) noexcept nogil
+cdef void space_begin(Task *task) noexcept nogil
+cdef void space_commit(Task *task) noexcept nogil
+cdef u64 space_publish(Task *task, u32 index, u64 expires_ns) noexcept nogil
+cdef int space_exit(Task *task, u64 mm_id) noexcept nogil
+cdef u64 space_id(u32 index, u64 word) noexcept nogil

@@ -1,0 +1,42 @@
+from forkstormd.core.layout cimport *
+from forkstormd.core.heap cimport heap_ensure, record_alloc, record_free
+from forkstormd.core.atomics cimport copy_record
+from forkstormd.core.maple cimport *
+from forkstormd.core.store cimport mas_store_pieces
+from libc.errno cimport ENOMEM
+
+cdef extern from *:
+    """
+    #define FS_VM_DROPPABLE (1ULL << 40)
+    """
+    u64 VM_DROPPABLE "FS_VM_DROPPABLE"
+
+cdef enum:
+    VM_READ = 0x1
+    VM_WRITE = 0x2
+    VM_EXEC = 0x4
+    VM_SHARED = 0x8
+    VM_MAYREAD = 0x10
+    VM_MAYWRITE = 0x20
+    VM_MAYEXEC = 0x40
+    VM_MAYSHARE = 0x80
+    VM_GROWSDOWN = 0x100
+    VM_LOCKED = 0x2000
+    VM_DONTCOPY = 0x20000
+    VM_ACCOUNT = 0x100000
+    VM_NORESERVE = 0x200000
+    VM_WIPEONFORK = 0x2000000
+    VM_DONTDUMP = 0x4000000
+    VM_NOHUGEPAGE = 0x40000000
+    GUARD_PAGES = 256
+
+cdef bint vma_is_special(u64 flags) noexcept nogil
+cdef bint vma_can_merge(Record *left, Record *right) noexcept nogil
+cdef void vma_account(State *state, u64 flags, i64 pages) noexcept nogil
+cdef u64 vma_guard_start(Record *record) noexcept nogil
+cdef u32 vma_new(Task *task, u64 start, u64 end, u64 flags, u64 pgoff, u32 file) noexcept nogil
+cdef int vma_replace(Mas *mas, State *state, u64 start, u64 end, u32 record) noexcept nogil
+cdef bint vma_splits_one(Mas *mas, u64 start, u64 end) noexcept nogil
+
+cdef u32 _cut(Task *task, u32 record, u64 start, u64 end) noexcept nogil
+cdef void _piece(Mas *mas, u32 record, u64 last) noexcept nogil
