@@ -10,7 +10,20 @@ from Cython.Build import cythonize
 from setuptools import Extension, setup
 
 BUILD = os.environ.get("FORKSTORM_BUILD", "release")
-MODULES = ("arena", "heap", "maple", "store", "vma", "dup", "space", "calls", "files", "mm")
+MODULES = (
+    "arena",
+    "heap",
+    "maple",
+    "store",
+    "vma",
+    "dup",
+    "space",
+    "calls",
+    "files",
+    "mm",
+    "verify",
+    "dedupe",
+)
 FLAGS = {
     "release": ["-O3", "-fno-semantic-interposition", "-fno-plt"],
     "checked": [

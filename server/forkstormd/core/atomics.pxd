@@ -21,6 +21,7 @@ cdef extern from *:
     #define fs_load(field) __atomic_load_n(&(field), __ATOMIC_ACQUIRE)
     #define fs_add(field, n) __atomic_fetch_add(&(field), (n), __ATOMIC_ACQ_REL)
     #define fs_spaces_add(h, n) fs_add((h)->space_count, (uint32_t)(n))
+    #define fs_snapshots_add(h, n) fs_add((h)->snapshots, (uint32_t)(n))
     #define fs_serial_next(h) (fs_add((h)->serials, 1ull) + 1)
     #define fs_order_next(h) (fs_add((h)->dedupe_order, 1ull) + 1)
     #define fs_counter_add(h, i, n) ((void)fs_add((h)->counter[i], (uint64_t)(n)))
@@ -67,6 +68,7 @@ cdef extern from *:
     u64 load64 "fs_load"(u64 field) noexcept nogil
     u32 load32 "fs_load"(u32 field) noexcept nogil
     u32 spaces_add "fs_spaces_add"(Header *header, int n) noexcept nogil
+    u32 snapshots_add "fs_snapshots_add"(Header *header, int n) noexcept nogil
     u64 serial_next "fs_serial_next"(Header *header) noexcept nogil
     u64 order_next "fs_order_next"(Header *header) noexcept nogil
     void counter_add "fs_counter_add"(Header *header, u32 i, u64 n) noexcept nogil

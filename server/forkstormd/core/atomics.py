@@ -27,6 +27,13 @@ def spaces_add(header: Any, n: int) -> int:
     return old
 
 
+def snapshots_add(header: Any, n: int) -> int:
+    """Add to the count of open snapshots; returns the count before."""
+    old: int = header.snapshots
+    header.snapshots = old + n
+    return old
+
+
 def serial_next(header: Any) -> int:
     """A serial no space had before: the identity behind Record.writer."""
     header.serials += 1

@@ -221,7 +221,7 @@ cdef struct Header:
     u32 free_slot
     u32 space_count
     u32 file_count
-    u32 unused
+    u32 snapshots
     u64 paths_used
     u64 table_claimed
     u64 files_claimed

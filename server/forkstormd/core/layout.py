@@ -250,7 +250,7 @@ class Header(ctypes.Structure):
         ("free_slot", _U32),
         ("space_count", _U32),
         ("file_count", _U32),
-        ("unused", _U32),
+        ("snapshots", _U32),
         *(
             (name, _U64)
             for name in (

@@ -742,6 +742,7 @@ class MemoryManager:
             snapshot.start_stack = task.next.start_stack
             snapshot.position = 0
             snapshot.is_open = True
+            snapshots_add(task.mem.header, 1)
             snapshot.info = space_info(task, mm_id)
             return snapshot
         finally:
@@ -801,6 +802,7 @@ class Snapshot:
         if not self.is_open:
             return
         self.is_open = False
+        snapshots_add(self.mm.arena.mem.header, -1)
         if self.root == 0:
             return
         index = self.mm.begin(None, b"")

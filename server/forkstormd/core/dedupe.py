@@ -1,0 +1,179 @@
+"""Request ids and their first answers: a mutation that is retried happens once.
+
+begin() enters an intent (PENDING, with the process it belongs to) before the call works;
+done() stores the first answer. A retry, on any worker, finds one of
+
+    DONE        the stored answer is given again
+    PENDING     of a living process: RequestInProgress; of a dead one: the entry is taken over,
+                and the caller decides by looking at the target, whose state carries the id of
+                the last request that changed it (State.request_high, request_low)
+    nothing     the request is new, or so old that its entry was needed for another
+
+The window: the table has `dedupe_max` entries in sets of eight, a set chosen by the id; a new
+id replaces the oldest finished one of its set. At 10,000 mutations a second 65,536 entries
+hold about six seconds, more than the client's default deadline.
+
+Locks: one robust mutex per 1/64 of the sets, held for some tens of nanoseconds; it comes
+before any space's mutex and is never held across a call.
+"""
+
+import os
+
+import cython
+
+
+if not cython.compiled:
+    from forkstormd.core.atomics import *  # noqa: F403
+    from forkstormd.core.layout import *  # noqa: F403
+    from forkstormd.core.mutex import *  # noqa: F403
+
+    ENTRY_FREE = 0
+    ENTRY_PENDING = 1
+    ENTRY_DONE = 2
+
+
+class RequestInProgress(Exception):
+    """The first attempt is still running."""
+
+
+class RequestIdReused(Exception):
+    """The id came before with another payload."""
+
+
+class Dedupe:
+    """The table of requests of an arena, for one process."""
+
+    def __init__(self, arena: object, mm: object) -> None:
+        self.arena = arena
+        self.mm = mm
+        self.owner = os.getpid()
+
+    def lock_of(self, high):
+        return cython.cast(cython.int, high % (self.arena.mem.header.dedupe_max // DEDUPE_WAYS) % DEDUPE_LOCKS)
+
+    def mutex(self, lock):
+        return self.arena.mem.header.dedupe_lock[lock]
+
+    def look(self, high, low):
+        """The entry of an id, or -1. Its lock is held."""
+        first: u32 = cython.cast(u32, high % (self.arena.mem.header.dedupe_max // DEDUPE_WAYS)) * DEDUPE_WAYS
+        i: u32
+        entry: DedupeEntryP
+        for i in range(first, first + DEDUPE_WAYS):
+            entry = dedupe_at(self.arena.mem, i)
+            if entry.state != ENTRY_FREE and entry.request_high == high and entry.request_low == low:
+                return i
+        return -1
+
+    def room(self, high):
+        """An entry for a new id: a free one, else the oldest that is DONE or whose process died;
+        -1 when all eight are running. Its lock is held."""
+        first: u32 = cython.cast(u32, high % (self.arena.mem.header.dedupe_max // DEDUPE_WAYS)) * DEDUPE_WAYS
+        i: u32
+        entry: DedupeEntryP
+        oldest: u64 = MAX_INDEX
+        best: i64 = -1
+        for i in range(first, first + DEDUPE_WAYS):
+            entry = dedupe_at(self.arena.mem, i)
+            if entry.state == ENTRY_FREE:
+                return i
+            if entry.state == ENTRY_PENDING and _alive(entry.lane_token):
+                continue
+            if entry.order < oldest:
+                oldest = entry.order
+                best = i
+        return best
+
+    def begin(self, request_id: bytes, payload_hash: object) -> object:
+        """A Ticket for a request of 16 bytes id; its `replay` is the first answer, if there is
+        one. Raises RequestInProgress, also when the id's set is full of running requests, and
+        RequestIdReused."""
+        high: u64 = int.from_bytes(request_id[:8], "big")
+        low: u64 = int.from_bytes(request_id[8:], "big")
+        payload: u64 = payload_hash
+        lock: cython.int = self.lock_of(high)
+        found: i64
+        entry: DedupeEntryP
+        ticket: Ticket = Ticket()
+        ticket.table = self
+        ticket.high = high
+        ticket.low = low
+        ticket.replay = None
+        mutex_wait(self.mutex(lock), 0)
+        try:
+            found = self.look(high, low)
+            if found >= 0:
+                entry = dedupe_at(self.arena.mem, found)
+                if entry.payload != payload:
+                    raise RequestIdReused
+                if entry.state == ENTRY_DONE:
+                    at = self.arena.mem.header.dedupe_at + found * DEDUPE_STRIDE
+                    at += DEDUPE_STRIDE - ANSWER_BYTES
+                    ticket.replay = bytes(self.arena.view(at, entry.answer_bytes))
+                    ticket.entry = found
+                    return ticket
+                if _alive(entry.lane_token):
+                    raise RequestInProgress
+            else:
+                found = self.room(high)
+                if found < 0:
+                    raise RequestInProgress
+            entry = dedupe_at(self.arena.mem, found)
+            entry_publish(entry, ENTRY_FREE)
+            entry.request_high = high
+            entry.request_low = low
+            entry.payload = payload
+            entry.lane_token = self.owner
+            entry.order = order_next(self.arena.mem.header)
+            entry.answer_bytes = 0
+            entry_publish(entry, ENTRY_PENDING)
+            ticket.entry = found
+            return ticket
+        finally:
+            mutex_release(self.mutex(lock))
+
+
+class Ticket:
+    """A request that is being served. `high` and `low` are the two halves of its id."""
+
+    def done(self, answer: bytes) -> None:
+        """Store the first answer, at most ANSWER_BYTES."""
+        table: Dedupe = self.table
+        lock: cython.int = table.lock_of(self.high)
+        entry: DedupeEntryP = dedupe_at(table.arena.mem, self.entry)
+        size: u32 = len(answer)
+        if size > ANSWER_BYTES:
+            raise ValueError(f"an answer of {size} bytes")
+        mutex_wait(table.mutex(lock), 0)
+        try:
+            if entry.request_high == self.high and entry.request_low == self.low:
+                at = table.arena.mem.header.dedupe_at + self.entry * DEDUPE_STRIDE
+                at += DEDUPE_STRIDE - ANSWER_BYTES
+                table.arena.view(at, size)[:] = answer
+                entry.answer_bytes = size
+                entry_publish(entry, ENTRY_DONE)
+        finally:
+            mutex_release(table.mutex(lock))
+
+    def abandon(self) -> None:
+        """Forget the request: it failed and changed nothing. A retry is a new request."""
+        table: Dedupe = self.table
+        lock: cython.int = table.lock_of(self.high)
+        entry: DedupeEntryP = dedupe_at(table.arena.mem, self.entry)
+        mutex_wait(table.mutex(lock), 0)
+        try:
+            if entry.request_high == self.high and entry.request_low == self.low:
+                entry_publish(entry, ENTRY_FREE)
+        finally:
+            mutex_release(table.mutex(lock))
+
+
+def _alive(pid: object) -> bool:
+    """Whether the process that entered a request still runs."""
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True

@@ -1,0 +1,20 @@
+from forkstormd.core.layout cimport *
+from forkstormd.core.atomics cimport *
+from forkstormd.core.maple cimport leaf_gap, inner_gap
+from forkstormd.core.store cimport leaf_vmas
+from forkstormd.core.vma cimport vma_account, vma_is_special
+from forkstormd.core.mm cimport MemoryManager, Snapshot
+
+cdef class TreeCheck:
+    cdef MemoryManager mm
+    cdef Mem *mem
+    cdef list violations
+    cdef set seen
+    cdef State *totals
+    cdef State space
+    cdef u32 specials
+    cdef u32 nodes
+
+    cdef u64 node(self, u32 node, int levels, u64 low, u64 high, bint is_root) except? 0
+    cdef u64 leaf(self, u32 node, u64 low, u64 high, bint is_root) except? 0
+    cdef record(self, u32 record, u64 first, u64 last, bint special)

@@ -1,0 +1,273 @@
+"""Does it hold? Every invariant of a space, and everything alive in the arena counted twice.
+
+verify(mm, mm_id) walks a snapshot of the space, so nobody waits for it: O(VMAs) in Python
+objects. audit(mm) counts allocated nodes and records from the free map and the magazines, and
+reachable ones from the spaces; on a quiescent arena without open snapshots the two agree, or
+something leaked (a process that died in the middle of an operation leaks what it held).
+"""
+
+import cython
+
+from forkstormd.core.errors import CoreError
+from forkstormd.core.types import Audit
+
+if not cython.compiled:
+    from forkstormd.core.atomics import *  # noqa: F403
+    from forkstormd.core.layout import *  # noqa: F403
+    from forkstormd.core.layout import State
+    from forkstormd.core.maple import inner_gap, leaf_gap
+    from forkstormd.core.store import leaf_vmas
+    from forkstormd.core.vma import vma_account, vma_is_special
+
+VIOLATIONS_MAX = 100
+
+
+def verify(mm: object, mm_id: object) -> list:
+    """What is wrong with a space, in words, at most 100 lines; [] when it is sound.
+
+    Raises CoreError NO_SUCH_SPACE.
+    """
+    with mm.snapshot(mm_id) as snapshot:
+        return _verify_snapshot(mm, snapshot)
+
+
+def _verify_snapshot(mm: object, snapshot: object) -> list:
+    check: TreeCheck = TreeCheck(mm)
+    shot: Snapshot = snapshot
+    info = snapshot.info
+    if shot.root != 0:
+        if shot.height == 0 or shot.height > HEIGHT_MAX:
+            return [f"height {shot.height}"]
+        check.node(shot.root, shot.height, 0, MAX_INDEX, True)
+    elif shot.height != 0:
+        check.wrong(0, "an empty tree has a height")
+    found = check.figures()
+    expected = {
+        "map_count": info.vma_count,
+        "total_vm": info.total_vm,
+        "data_vm": info.data_vm,
+        "exec_vm": info.exec_vm,
+        "stack_vm": info.stack_vm,
+        "charged": info.charged_pages,
+        "nodes": info.node_count,
+    }
+    for name, value in expected.items():
+        if found[name] != value:
+            check.wrong(shot.root, f"{name} is {value}, the tree has {found[name]}")
+    return check.violations[:VIOLATIONS_MAX]
+
+
+class TreeCheck:
+    """One walk over one tree: its violations and its totals."""
+
+    def __init__(self, mm: object) -> None:
+        self.mm = mm
+        self.violations = []
+        self.seen = set()
+        self.nodes = 0
+        self.specials = 0
+        self.mem = self.mm.arena.mem
+        if cython.compiled:
+            self.totals = cython.address(self.space)
+        else:
+            self.totals = self.space = State()
+        self.space.map_count = self.space.total_vm = self.space.data_vm = 0
+        self.space.exec_vm = self.space.stack_vm = self.space.charged = 0
+
+    def wrong(self, node: object, what: object) -> None:
+        if len(self.violations) < VIOLATIONS_MAX:
+            self.violations.append(f"node {node:#x}: {what}" if node else what)
+
+    def figures(self) -> dict:
+        """What the tree adds up to."""
+        return {
+            "map_count": self.space.map_count,
+            "total_vm": self.space.total_vm,
+            "data_vm": self.space.data_vm,
+            "exec_vm": self.space.exec_vm,
+            "stack_vm": self.space.stack_vm,
+            "charged": self.space.charged,
+            "nodes": self.nodes,
+        }
+
+    def enter(self, index: object, units: object, kind: object) -> bool:
+        """Whether an object lies in claimed heap, is allocated, and was not met before."""
+        mem: MemP = self.mem
+        block: u32 = index // BLOCK_UNITS
+        mask = ((1 << units) - 1) << (index % BLOCK_UNITS)
+        if index % units or not mem.header.first_block <= block < mem.header.claimed_blocks:
+            self.wrong(index, "lies outside the heap")
+            return False
+        if mem.free[block] & mask:
+            self.wrong(index, "is reachable and free")
+        if mem.kind[block] != kind:
+            self.wrong(index, "lies in a block of the other kind")
+        if index in self.seen:
+            self.wrong(index, "is reachable twice")
+            return False
+        self.seen.add(index)
+        return True
+
+    def node(self, node, levels, low, high, is_root):
+        """Check a subtree; its largest gap."""
+        inner: InnerP
+        offset: cython.int
+        last: u64
+        gap: u64
+        best: u64 = 0
+        nodes: u32
+        vmas: u64
+        specials: u32
+        if levels == 1:
+            return self.leaf(node, low, high, is_root)
+        if not self.enter(node, NODE_UNITS, KIND_NODES):
+            return 0
+        inner = inner_at(self.mem, node)
+        if inner.end >= INNER_SLOTS or inner.end < (1 if is_root else INNER_MIN_END):
+            self.wrong(node, f"an inner node with {inner.end + 1} slots")
+            if inner.end >= INNER_SLOTS:
+                return 0
+        nodes = self.nodes
+        vmas = self.space.map_count
+        specials = self.specials
+        self.nodes += 1
+        for offset in range(inner.end + 1):
+            last = inner.pivot[offset] if offset < inner.end else high
+            if last < low or last > high:
+                self.wrong(node, f"pivot {offset} is {last:#x}, not within {low:#x}..{high:#x}")
+                return 0
+            gap = self.node(inner.slot[offset], levels - 1, low, last, False)
+            if inner.gap[offset] != gap:
+                self.wrong(node, f"gap {offset} is {inner.gap[offset]:#x}, the child has {gap:#x}")
+            best = gap if gap > best else best
+            low = last + 1 if last != MAX_INDEX else last
+        if inner.gap_slot > inner.end or inner_gap(inner) != best:
+            self.wrong(node, f"gap_slot {inner.gap_slot} does not name the largest gap")
+        if inner.nodes != self.nodes - nodes:
+            self.wrong(node, f"counts {inner.nodes} nodes, not {self.nodes - nodes}")
+        if inner.vmas != self.space.map_count - vmas:
+            self.wrong(node, f"counts {inner.vmas} VMAs, not {self.space.map_count - vmas}")
+        if inner.specials != self.specials - specials:
+            self.wrong(node, f"counts {inner.specials} specials, not {self.specials - specials}")
+        return best
+
+    def leaf(self, node, low, high, is_root):
+        """Check a leaf and its records; its largest gap."""
+        leaf: LeafP
+        offset: cython.int
+        last: u64
+        first: u64 = low
+        if not self.enter(node, NODE_UNITS, KIND_NODES):
+            return 0
+        leaf = leaf_at(self.mem, node)
+        self.nodes += 1
+        if leaf.end >= LEAF_SLOTS or (leaf.end < LEAF_MIN_END and not is_root):
+            self.wrong(node, f"a leaf with {leaf.end + 1} slots")
+            if leaf.end >= LEAF_SLOTS:
+                return 0
+        if leaf.slot[leaf.end] == 0 and high != MAX_INDEX:
+            self.wrong(node, "a leaf that ends in NULL before the tree ends")
+        for offset in range(leaf.end + 1):
+            last = leaf.pivot[offset] if offset < leaf.end else high
+            if last < low or last > high:
+                self.wrong(node, f"pivot {offset} is {last:#x}, not within {low:#x}..{high:#x}")
+                return 0
+            if leaf.slot[offset] != 0:
+                self.record(leaf.slot[offset], low, last, (leaf.special >> offset) & 1)
+            else:
+                if offset > 0 and leaf.slot[offset - 1] == 0:
+                    self.wrong(node, f"two NULL ranges touch at {low:#x}")
+                if (leaf.special >> offset) & 1:
+                    self.wrong(node, f"slot {offset} is NULL and marked special")
+            low = last + 1 if last != MAX_INDEX else last
+        if leaf.special >> (leaf.end + 1):
+            self.wrong(node, "slots beyond the end are marked special")
+        return leaf_gap(leaf, first, high)
+
+    def record(self, record, first, last, special):
+        vma: RecordP
+        if not self.enter(record, 1, KIND_RECORDS):
+            return
+        vma = record_at(self.mem, record)
+        if vma.start != first or vma.end != last + 1:
+            self.wrong(record, f"is {vma.start:#x}-{vma.end:#x}, stored at {first:#x}..{last:#x}")
+        if (vma.start | vma.end) & (PAGE_BYTES - 1) or vma.start >= vma.end:
+            self.wrong(record, f"is {vma.start:#x}-{vma.end:#x}")
+        if vma_is_special(vma.flags) != special:
+            self.wrong(record, f"flags {vma.flags:#x}, special mark {special}")
+        self.specials += special
+        self.space.map_count += 1
+        vma_account(self.totals, vma.flags, (vma.end - vma.start) >> PAGE_SHIFT)
+
+
+def _moving(mm: object) -> tuple:
+    """What changes when any call runs: lanes' call counts, open snapshots, spaces."""
+    manager: MemoryManager = mm
+    mem: MemP = manager.arena.mem
+    i: u32
+    calls = [lane_at(mem, i).in_op for i in range(mem.header.lane_max)]
+    return sum(calls), any(count & 1 for count in calls), mem.header.snapshots
+
+
+def audit(mm: object) -> object:
+    """An Audit of the arena; O(claimed blocks + everything alive) in Python objects."""
+    manager: MemoryManager = mm
+    mem: MemP = manager.arena.mem
+    header: HeaderP = mem.header
+    before = _moving(mm)
+    block: u32
+    i: u32
+    lane: LaneP
+    used: u64
+    nodes = 0
+    records = 0
+    for block in range(header.first_block, header.claimed_blocks):
+        used = BLOCK_UNITS - bit_count(load64(mem.free[block]))
+        if mem.kind[block] == KIND_NODES:
+            nodes += used // NODE_UNITS
+        else:
+            records += used
+    for i in range(header.lane_max):
+        lane = lane_at(mem, i)
+        nodes -= lane.node_count
+        records -= lane.record_count
+    after = _moving(mm)
+    check: TreeCheck
+    spaces = charged = vmas = 0
+    reachable: set = set()
+    for mm_id in manager.ids():
+        try:
+            with mm.snapshot(mm_id) as snapshot:
+                info = snapshot.info
+                check = TreeCheck(mm)
+                _collect(check, snapshot)
+        except CoreError as error:
+            if error.reason != "NO_SUCH_SPACE":
+                raise
+            continue
+        reachable |= check.seen
+        spaces += 1
+        charged += info.charged_pages
+        vmas += info.vma_count
+    reachable_nodes = sum(1 for index in reachable if mem.kind[index // BLOCK_UNITS] == KIND_NODES)
+    return Audit(
+        spaces,
+        vmas,
+        nodes,
+        records,
+        reachable_nodes,
+        len(reachable) - reachable_nodes,
+        header.file_count,
+        charged,
+        # The walk itself makes calls in this process's lanes, so the moment is before it.
+        before == after and not before[1] and before[2] == 0 and header.space_count == spaces,
+        (header.claimed_blocks - header.first_block) * BLOCK_BYTES,
+        header.capacity_bytes,
+    )
+
+
+def _collect(check: object, snapshot: object) -> None:
+    shot: Snapshot = snapshot
+    walk: TreeCheck = check
+    if shot.root != 0:
+        walk.node(shot.root, shot.height, 0, MAX_INDEX, True)
