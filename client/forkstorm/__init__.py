@@ -1,0 +1,50 @@
+"""The Forkstorm client: simulated Linux address spaces on a server, and what forking them costs.
+
+`connect` gives a Client; client.py shows the few lines that matter. `forkstorm.aio` is the twin for
+asyncio, `forkstorm.errors` draws what is raised, `forkstorm.constants` has Linux's names.
+"""
+
+from forkstorm.client import AddressSpace, Client, connect
+from forkstorm.connection import DEFAULT_ADDRESS, SharedPortWarning
+from forkstorm.constants import ForkStrategy, MapFlag, Prot, VmFlag
+from forkstorm.errors import ForkstormError
+from forkstorm.maps import Vma, format_maps
+from forkstorm.messages import (
+    AuditReport,
+    File,
+    ForkBlock,
+    ForkPhases,
+    ForkResult,
+    ServerInfo,
+    SpaceInfo,
+    SpaceParameters,
+    Timing,
+    VerifyReport,
+    WorkCounts,
+)
+
+__all__ = [
+    "DEFAULT_ADDRESS",
+    "AddressSpace",
+    "AuditReport",
+    "Client",
+    "File",
+    "ForkBlock",
+    "ForkPhases",
+    "ForkResult",
+    "ForkStrategy",
+    "ForkstormError",
+    "MapFlag",
+    "Prot",
+    "ServerInfo",
+    "SharedPortWarning",
+    "SpaceInfo",
+    "SpaceParameters",
+    "Timing",
+    "VerifyReport",
+    "VmFlag",
+    "Vma",
+    "WorkCounts",
+    "connect",
+    "format_maps",
+]
