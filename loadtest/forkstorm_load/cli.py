@@ -13,6 +13,7 @@ from pathlib import Path
 from types import FrameType
 
 import click
+from forkstorm import ForkstormError
 
 from forkstorm_load.outcome import Outcome, summary
 from forkstorm_load.picture import draw
@@ -57,8 +58,9 @@ def main(
     except KeyboardInterrupt:
         click.echo("interrupted; everything that was started has been stopped", err=True)
         sys.exit(EXIT_INTERRUPTED)
-    except (StormError, ServerError) as error:
-        click.echo(f"forkstorm-storm: {error}", err=True)
+    except (StormError, ServerError, ForkstormError) as error:
+        where = f"{address}: " if address else ""
+        click.echo(f"forkstorm-storm: {where}{error}", err=True)
         sys.exit(EXIT_FAILED)
     _write(outcome, output)
     if outcome.storm.failures:

@@ -8,14 +8,15 @@ them alike. Medians get their confidence interval by resampling groups.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
 import numpy as np
+from forkstorm import ForkBlock
 from numpy.typing import NDArray
 
-from forkstorm_load.recorder import WorkSum
+from forkstorm_load.recorder import WorkSum, work_of
 from forkstorm_load.seed import STRATEGIES
 from forkstorm_load.stats import Interval, block_weights, percentile_interval, resampled_medians
 
@@ -31,59 +32,65 @@ CONTROL_TOLERANCE = 0.05
 STEAL_MAX = 0.05
 
 
-@dataclass(frozen=True)
-class Block:
-    """Forks of one strategy in a row."""
+# One call's forks take some 50 ms; a server that does not answer is noticed.
+_CALL_S = 20.0
 
-    strategy_index: int
-    block: int
-    core_ns: NDArray[np.uint32]
-    work: Mapping[str, int]
+Durations = NDArray[np.uint32]
 
 
-class RepeatFork(Protocol):
-    """Forks and exits inside the server; yields the blocks of one call in their order."""
+class Forkable(Protocol):
+    """What is asked of forkstorm.AddressSpace."""
 
-    def __call__(
-        self, mm_id: int, strategies: Sequence[str], forks: int, block: int, warmup: int
-    ) -> Iterable[Block]: ...
+    def repeat_fork(
+        self,
+        strategies: Sequence[str],
+        forks_per_strategy: int,
+        *,
+        block_fork_count: int,
+        warmup_fork_count: int,
+        timeout: float,
+    ) -> Iterable[ForkBlock]: ...
 
 
 @dataclass
 class Series:
     """Two strategies on one layout: groups of blocks in the order in which they ran."""
 
-    mm_id: int
+    space: Forkable
     vma_count: int
     strategies: Sequence[str] = STRATEGIES
     # Per group and side, the durations in ns.
-    groups: list[tuple[NDArray[np.uint32], NDArray[np.uint32]]] = field(default_factory=list)
+    groups: list[tuple[Durations, Durations]] = field(default_factory=list)
     work: tuple[WorkSum, WorkSum] = field(default_factory=lambda: (WorkSum(), WorkSum()))
     block_forks: int = 0
 
-    def sample(self, repeat_fork: RepeatFork) -> None:
+    def sample(self) -> None:
         """One call: several groups A B B A."""
         if not self.block_forks:
-            self.block_forks = self._calibrate(repeat_fork)
-        forks = self.block_forks * 2 * _GROUPS_PER_CALL
-        blocks = repeat_fork(self.mm_id, self.strategies, forks, self.block_forks, self.block_forks)
-        by_group: dict[int, tuple[list[NDArray[np.uint32]], list[NDArray[np.uint32]]]] = {}
-        for block in blocks:
-            by_group.setdefault(block.block // 4, ([], []))[block.strategy_index].append(
-                block.core_ns
-            )
-            forks_done = len(block.core_ns)
-            sums = {name: count * forks_done for name, count in block.work.items()}
-            self.work[block.strategy_index].add(self.vma_count * forks_done, sums, forks_done)
-        self.groups += [
-            (np.concatenate(a), np.concatenate(b)) for a, b in by_group.values() if a and b
-        ]
+            self.block_forks = self._calibrate()
+        groups: dict[int, tuple[list[Durations], list[Durations]]] = {}
+        for block in self._call(2 * _GROUPS_PER_CALL, self.block_forks):
+            durations = np.array(block.core_ns, dtype=np.uint32)
+            groups.setdefault(block.block // 4, ([], []))[block.strategy_index].append(durations)
+            forks = len(durations)
+            sums = {name: count * forks for name, count in work_of(block.work).items()}
+            self.work[block.strategy_index].add(self.vma_count * forks, sums, forks)
+        self.groups += [(np.concatenate(a), np.concatenate(b)) for a, b in groups.values()]
 
-    def _calibrate(self, repeat_fork: RepeatFork) -> int:
-        trial = list(repeat_fork(self.mm_id, self.strategies, 8, 4, 4))
-        fork_ns = float(np.median(np.concatenate([block.core_ns for block in trial])))
+    def _call(self, blocks_per_strategy: int, block_forks: int) -> Iterable[ForkBlock]:
+        return self.space.repeat_fork(
+            self.strategies,
+            blocks_per_strategy * block_forks,
+            block_fork_count=block_forks,
+            warmup_fork_count=block_forks,
+            timeout=_CALL_S,
+        )
+
+    def _calibrate(self) -> int:
+        """Forks per block, from a few forks of both strategies."""
         least, most = _BLOCK_FORKS
-        return max(least, min(most, round(_BLOCK_S * 1e9 / max(fork_ns, 1.0))))
+        trial = np.concatenate([np.array(block.core_ns) for block in self._call(2, least)])
+        return max(least, min(most, round(_BLOCK_S * 1e9 / max(float(np.median(trial)), 1.0))))
 
     def quantile(self, side: int, q: float) -> float:
         """Of all durations of one side, in ns."""
@@ -132,17 +139,14 @@ def control_of(series: Iterable[Series], steal: float) -> Control:
 
 
 def sample_rounds(
-    series: Sequence[Series],
-    repeat_fork: RepeatFork,
-    seconds: float,
-    progress: Callable[[float], None],
+    series: Sequence[Series], seconds: float, progress: Callable[[float], None]
 ) -> None:
     """Samples all series in turn until the time is over; each at least twice."""
     started = time.monotonic()
     rounds = 0
     while rounds < 2 or time.monotonic() - started < seconds:
         for one in series:
-            one.sample(repeat_fork)
+            one.sample()
             progress(min(1.0, (time.monotonic() - started) / max(seconds, 1e-9)))
         rounds += 1
 

@@ -12,6 +12,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from forkstorm import WorkCounts
+
 from forkstorm_load.stats import LogHistogram
 
 WORK_COUNTS = (
@@ -23,6 +25,12 @@ WORK_COUNTS = (
     "records_copied",
     "entries_erased",
 )
+
+
+def work_of(counts: WorkCounts) -> dict[str, int]:
+    """A fork's work counts as plain data."""
+    return {name: getattr(counts, name) for name in WORK_COUNTS}
+
 
 # What is measured of a fork (and of a ping: its wire latency), in nanoseconds.
 WIRE, CORE, LOCK_WAIT = "wire", "core", "lock_wait"

@@ -82,7 +82,7 @@ class Storm:
         events.report_to_master.add_listener(self.on_report_to_master)
         events.worker_report.add_listener(self.on_worker_report)
         events.quit.add_listener(self.on_quit)
-        if environment.web_ui:
+        if environment.web_ui and environment.web_ui.app:
             # Locust's pages know requests only; this is the run so far, for people and scripts.
             environment.web_ui.app.add_url_rule(
                 "/forkstorm.json", "forkstorm", lambda: json.dumps(fork_figures(self.recorder))
@@ -101,7 +101,8 @@ class Storm:
             return
         run_id = getattr(namespace, "storm_run_id", None) or uuid.uuid4().hex
         place = max(0, getattr(environment.runner, "worker_index", 0))
-        address = (environment.host or "").split("://")[-1].rstrip("/")
+        # The web UI accepts a host only as a URL.
+        address = (environment.host or forkstorm.DEFAULT_ADDRESS).split("://")[-1].rstrip("/")
         self.run = Run(options, address, run_id, place)
         self.recorder = self.run.recorder
 

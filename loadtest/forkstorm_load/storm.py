@@ -11,11 +11,14 @@ import json
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
-from contextlib import AbstractContextManager, nullcontext
+import uuid
+from collections.abc import Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+import forkstorm
 
 from forkstorm_load.layouts import SEED_PREFIX, SELF, live_layout, real_layouts, seed_layout
 from forkstorm_load.measure import Control, Series, StealClock, control_of, sample_rounds
@@ -24,7 +27,6 @@ from forkstorm_load.progress import Advance, StageDisplay
 from forkstorm_load.recorder import Recorder
 from forkstorm_load.seed import STRATEGIES, VMA_COUNTS
 from forkstorm_load.server import RunningServer, own_server, stop
-from forkstorm_load.target import Target
 
 # Sizes of the A/A control: the smallest, where the clock weighs most, and two of the seed's.
 _CONTROL_VMA_COUNTS = (21, 421, 6421)
@@ -32,6 +34,8 @@ _CONTROL_VMA_COUNTS = (21, 421, 6421)
 _CONTROL_SHARE, _BLOCKS_SHARE, _LOCUST_SHARE = 0.1, 0.35, 0.55
 # By how much sampling is prolonged when the control is not clean.
 _LONGER = 2.0
+# The server ends what was loaded even when this process is killed.
+_LAYOUT_TTL_S = 3600.0
 # Locust's start, and its stop with stragglers.
 _LOCUST_GRACE_S = 40.0
 
@@ -54,18 +58,19 @@ class Settings:
 
 
 def run_storm(settings: Settings, display: StageDisplay) -> Outcome:
-    """Runs a storm and leaves Locust's files in the output folder. StormError, ServerError."""
+    """Runs a storm; Locust's files go to the output folder.
+
+    StormError, ServerError and ForkstormError say why it could not be carried out.
+    """
     settings.output.mkdir(parents=True, exist_ok=True)
     layouts = _layouts(settings.output.resolve())
     with _server(settings.address) as server:
-        with Target(server.address) as target:
-            what = target.describe()
-            series = {layout.label: Series(*target.load(layout.text)) for layout in layouts}
-            control = _control(target, series, settings, display)
+        with _loaded(server.address, layouts) as (what, series):
+            control = _control(series, settings, display)
             seconds = settings.seconds * _BLOCKS_SHARE * (1 if control.clean else 1.5)
             steal = StealClock()
             with display.stage(f"blocks A B B A on {len(series)} layouts") as advance:
-                sample_rounds(list(series.values()), target.repeat_fork, seconds, advance)
+                sample_rounds(list(series.values()), seconds, advance)
             stolen = steal.share()
         with display.stage(f"storm of {settings.users} Locust users") as advance:
             result = _locust(
@@ -108,23 +113,45 @@ def _server(address: str | None) -> AbstractContextManager[RunningServer]:
     return nullcontext(RunningServer(address, 0)) if address else own_server(workers=2)
 
 
-def _control(
-    target: Target, series: dict[str, Series], settings: Settings, display: StageDisplay
-) -> Control:
+@contextmanager
+def _loaded(address: str, layouts: Sequence[_Layout]) -> Iterator[tuple[str, dict[str, Series]]]:
+    """What the server is, and a series per layout; the spaces end with the block."""
+    labels = {"measure": uuid.uuid4().hex}
+    with forkstorm.connect(address, retries=0) as client:
+        try:
+            series = {}
+            for layout in layouts:
+                space = client.create(layout.text, labels=labels, ttl_s=_LAYOUT_TTL_S)
+                series[layout.label] = Series(space, space.info().vma_count)
+            yield _describe(client.server()), series
+        finally:
+            client.exit_labelled(labels)
+
+
+def _describe(server: forkstorm.ServerInfo) -> str:
+    """A server and its machine in a line."""
+    host = server.host
+    return (
+        f"{server.version}, {server.core_build} core, {len(server.workers)} workers; "
+        f"{host.cpu_model}, {host.cpu_count} CPUs, Linux {host.kernel}"
+    )
+
+
+def _control(series: dict[str, Series], settings: Settings, display: StageDisplay) -> Control:
     """Each strategy against itself; longer when that is not clean."""
     pairs = []
     for count in _CONTROL_VMA_COUNTS:
         real = series[f"{SEED_PREFIX}{count}"]
         for name in STRATEGIES:
-            pairs.append(Series(real.mm_id, real.vma_count, (name, name)))
+            pairs.append(Series(real.space, real.vma_count, (name, name)))
     seconds = settings.seconds * _CONTROL_SHARE
     steal = StealClock()
     with display.stage("A/A control") as advance:
-        sample_rounds(pairs, target.repeat_fork, seconds, advance)
+        sample_rounds(pairs, seconds, advance)
     control = control_of(pairs, steal.share())
     if not control.clean:
         with display.stage("A/A control is not clean: sampling longer") as advance:
-            sample_rounds(pairs, target.repeat_fork, seconds * _LONGER, advance)
+            sample_rounds(pairs, seconds * _LONGER, advance)
         control = control_of(pairs, steal.share())
     return control
 

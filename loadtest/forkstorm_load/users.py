@@ -16,13 +16,13 @@ from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import gevent
-from forkstorm import AddressSpace
+from forkstorm import DEFAULT_ADDRESS, AddressSpace
 from gevent.pool import Pool
 from locust import User, task
 
 from forkstorm_load.options import OPEN
 from forkstorm_load.plan import Cell, arrivals, random_stream, scenario_plan
-from forkstorm_load.recorder import WORK_COUNTS, ForkKey
+from forkstorm_load.recorder import ForkKey, work_of
 from forkstorm_load.run import Run, Storm
 
 _PAGE = 4096
@@ -37,6 +37,7 @@ class StepFailed(Exception):
 class ForkStormUser(User):
     """Storms the server of `--host` as the storm's options say."""
 
+    host = DEFAULT_ADDRESS
     storm: ClassVar[Storm]
 
     def __init__(self, environment: Any) -> None:
@@ -138,7 +139,7 @@ class Scenario:
             core_ns=result.timing.core_ns,
             lock_wait_ns=result.timing.lock_wait_ns,
             vma_count=result.vma_count,
-            work={name: getattr(result.work, name) for name in WORK_COUNTS},
+            work=work_of(result.work),
         )
         return result.child
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from forkstorm_load.measure import Block, Control, Series, control_of
+from forkstorm import ForkBlock, ForkStrategy, WorkCounts
+from forkstorm_load.measure import Control, Series, control_of
 from forkstorm_load.outcome import Outcome, StormOutcome, layout_outcome
 from forkstorm_load.recorder import WORK_COUNTS, ForkKey, Recorder
 from forkstorm_load.seed import BULK_INSERT, STRATEGIES, TREE_DUP, VMA_COUNTS
@@ -23,29 +24,43 @@ REAL = {
 }
 
 
-class FakeServer:
-    """RepeatFork with durations drawn around LINES; mm_id is the number of VMAs."""
+class FakeSpace:
+    """repeat_fork with durations drawn around LINES; drift is per block."""
 
-    def __init__(self, noise: float = 0.02, drift: float = 0.0) -> None:
+    def __init__(self, vma_count: int, noise: float = 0.02, drift: float = 0.0) -> None:
         self._rng = np.random.default_rng(1)
-        self._noise, self._drift = noise, drift
+        self._n, self._noise, self._drift = vma_count, noise, drift
         self._blocks_done = 0
 
     def repeat_fork(
-        self, mm_id: int, strategies: Sequence[str], forks: int, block: int, warmup: int
-    ) -> Iterator[Block]:
-        left = [forks] * len(strategies)
+        self,
+        strategies: Sequence[str],
+        forks_per_strategy: int,
+        *,
+        block_fork_count: int,
+        warmup_fork_count: int,
+        timeout: float,
+    ) -> Iterator[ForkBlock]:
+        left = [forks_per_strategy] * len(strategies)
         number = 0
         while any(left):
             for side in (0, 1, 1, 0):
-                count = min(block, left[side])
+                count = min(block_fork_count, left[side])
                 if not count:
                     continue
                 left[side] -= count
                 a, b = LINES[strategies[side]]
-                centre = (a + b * mm_id) * (1 + self._drift) ** self._blocks_done
+                centre = (a + b * self._n) * (1 + self._drift) ** self._blocks_done
                 values = centre * self._rng.lognormal(0, self._noise, count)
-                yield Block(side, number, values.astype(np.uint32), work(strategies[side], mm_id))
+                yield ForkBlock(
+                    strategy_index=side,
+                    strategy=ForkStrategy.parse(strategies[side]),
+                    block=number,
+                    core_ns=values.astype(int).tolist(),
+                    work=WorkCounts(**work(strategies[side], self._n)),
+                    exit_ns=0,
+                    worker=0,
+                )
                 number += 1
                 self._blocks_done += 1
 
@@ -58,10 +73,9 @@ def work(strategy: str, n: int) -> dict[str, int]:
 
 
 def sampled(n: int, strategies: Sequence[str] = STRATEGIES, noise: float = 0.02) -> Series:
-    series = Series(n, n, strategies)
-    server = FakeServer(noise)
+    series = Series(FakeSpace(n, noise), n, strategies)
     for _ in range(5):
-        series.sample(server.repeat_fork)
+        series.sample()
     return series
 
 

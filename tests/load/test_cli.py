@@ -31,7 +31,7 @@ def run(
 
     monkeypatch.setattr(cli, "run_storm", fake)
     # This process keeps its own handler.
-    monkeypatch.setattr(cli.signal, "signal", lambda *_: None)
+    monkeypatch.setattr("signal.signal", lambda *_: None)
     return CliRunner().invoke(cli.main, ["--output", str(tmp_path), *arguments])
 
 

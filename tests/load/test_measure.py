@@ -12,7 +12,7 @@ from forkstorm_load.measure import (
 )
 from forkstorm_load.seed import BULK_INSERT, STRATEGIES, TREE_DUP
 
-from .outcomes import LINES, FakeServer, sampled
+from .outcomes import LINES, FakeSpace, sampled
 
 
 def test_estimates_find_the_true_times() -> None:
@@ -28,9 +28,8 @@ def test_estimates_find_the_true_times() -> None:
 
 def test_a_drift_hits_both_strategies_alike() -> None:
     # Within one call the machine slows down by a third; A B B A must cancel it.
-    series = Series(421, 421, (TREE_DUP, TREE_DUP))
-    drifting = FakeServer(noise=0.001, drift=0.02)
-    series.sample(drifting.repeat_fork)
+    series = Series(FakeSpace(421, noise=0.001, drift=0.02), 421, (TREE_DUP, TREE_DUP))
+    series.sample()
     assert abs(series.estimates().relative.value) < 0.02
 
 
@@ -61,9 +60,9 @@ def test_stolen_time_makes_the_control_unclean() -> None:
 
 
 def test_every_series_is_sampled_even_without_time() -> None:
-    all_series = [Series(n, n) for n in (21, 121)]
+    all_series = [Series(FakeSpace(n), n) for n in (21, 121)]
     shares: list[float] = []
-    sample_rounds(all_series, FakeServer().repeat_fork, 0.0, shares.append)
+    sample_rounds(all_series, 0.0, shares.append)
     assert all(len(series.groups) == 8 for series in all_series)
     assert len(shares) == 4
 

@@ -13,12 +13,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-import grpc
+import forkstorm
 import psutil
 import pytest
 import requests
-from forkstorm.v1 import address_spaces_pb2 as pb
-from forkstorm.v1 import address_spaces_pb2_grpc
 from forkstorm_load.recorder import CORE, WIRE
 from forkstorm_load.seed import STRATEGIES, VMA_COUNTS
 from forkstorm_load.server import own_server, stop
@@ -33,10 +31,8 @@ def address() -> Iterator[str]:
 
 
 def labels_of_spaces(address: str) -> list[dict[str, str]]:
-    with grpc.insecure_channel(address) as channel:
-        stub = address_spaces_pb2_grpc.AddressSpacesStub(channel)
-        answer = stub.ListAddressSpaces(pb.ListAddressSpacesRequest(page_size=1000), timeout=10)
-        return [dict(space.labels) for space in answer.address_spaces]
+    with forkstorm.connect(address) as client:
+        return [dict(space.labels) for space in client.list()]
 
 
 def locust(address: str, *arguments: str) -> subprocess.Popen[bytes]:
@@ -172,7 +168,7 @@ def test_the_web_ui(address: str) -> None:
         assert requests.post(f"{url}/swarm", data=form, timeout=10).json()["success"]
         wait_for(lambda: b"seed:121" in get(f"{url}/forkstorm.json"))
         assert {row["strategy"] for row in json.loads(get(f"{url}/forkstorm.json"))} == {"TREE_DUP"}
-        get(f"{url}/stop")
+        requests.post(f"{url}/stop", timeout=30)
         wait_for(lambda: labels_of_spaces(address) == [])
     finally:
         stop(process)

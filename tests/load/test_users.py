@@ -8,6 +8,7 @@ from typing import Any
 
 import gevent
 import pytest
+from forkstorm import WorkCounts
 from forkstorm_load import options
 from forkstorm_load.options import StormOptions
 from forkstorm_load.recorder import CORE, WIRE, Recorder
@@ -43,7 +44,7 @@ class FakeSpace:
             child=FakeSpace(self.log, self._fork_s, self._fail),
             timing=SimpleNamespace(core_ns=5000, lock_wait_ns=0),
             vma_count=21,
-            work=SimpleNamespace(**work(strategy, 21)),
+            work=WorkCounts(**work(strategy, 21)),
         )
 
     def map(self, length: int) -> int:
@@ -73,7 +74,8 @@ def fake_run(space: FakeSpace, *arguments: str) -> Any:
 def played(run: Any, in_flight: int = 1) -> Environment:
     environment = Environment(user_classes=[ForkStormUser])
     run.requests = []
-    environment.events.request.add_listener(lambda **request: run.requests.append(request))
+    events: Any = environment.events
+    events.request.add_listener(lambda **request: run.requests.append(request))
     cell = next(user_of(run, environment)._plan)
     Scenario(run, environment, cell, 0.5).play(in_flight)
     return environment
