@@ -30,7 +30,7 @@ FLAGS = {
         "-O1",
         "-g",
         "-DFORKSTORM_CHECKED",
-        "-fsanitize=bounds-strict,shift,null,alignment",
+        "-fsanitize=bounds,shift",
         "-fsanitize-undefined-trap-on-error",
     ],
 }

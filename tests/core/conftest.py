@@ -5,7 +5,7 @@ import tempfile
 from collections.abc import Iterator
 
 import pytest
-from forkstormd.core.arena import Arena
+from forkstormd.core.arena import Arena, core_build
 from forkstormd.core.mm import MemoryManager
 
 
@@ -32,4 +32,8 @@ def mm(arena: Arena) -> Iterator[MemoryManager]:
 @pytest.fixture
 def effort(arena: Arena) -> int:
     """How many times as much as the slowest build this one can do in the same time."""
-    return {"uncompiled": 1, "checked": 20, "release": 40}[arena.build]
+    return {"uncompiled": 6, "checked": 60, "release": 100}[arena.build]
+
+
+def pytest_report_header() -> str:
+    return f"core: {core_build()}"

@@ -126,6 +126,13 @@ def _ram_pages() -> int:
     return kib // 4
 
 
+def core_build() -> str:
+    """Which build of the core this is: release, checked or uncompiled."""
+    if not cython.compiled:
+        return "uncompiled"
+    return "checked" if IS_CHECKED else "release"
+
+
 class Arena:
     """One mapped arena file. Not for use by two threads while it opens or closes."""
 
@@ -337,10 +344,8 @@ class Arena:
 
     @property
     def build(self) -> str:
-        """Which build of the core this is: release, checked or uncompiled."""
-        if not cython.compiled:
-            return "uncompiled"
-        return "checked" if IS_CHECKED else "release"
+        """As core_build()."""
+        return core_build()
 
     def usage(self) -> dict:
         """Bytes and limits: claimed_bytes and free_bytes count the heap, free_bytes also what

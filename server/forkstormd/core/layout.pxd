@@ -89,6 +89,7 @@ cdef struct Leaf:
     u32 reserve_next
     u64 pivot[15]
     u32 slot[16]
+    u64 unused[7]
 
 cdef struct Inner:
     u64 stamp

@@ -102,6 +102,7 @@ class Leaf(ctypes.Structure):
         ("reserve_next", _U32),
         ("pivot", _U64 * 15),
         ("slot", _U32 * 16),
+        ("unused", _U64 * 7),
     ]
 
 
