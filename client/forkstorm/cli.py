@@ -1,0 +1,416 @@
+"""The command `forkstorm`: load a process's maps, fork them, look at them.
+
+Exit codes: 0 done; 1 refused by the server, or a violation found; 2 wrong usage; 3 the server did
+not answer (in time). Errors are one line on standard error.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import sys
+import time
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import click
+
+from forkstorm import printing
+from forkstorm.client import AddressSpace, Client, connect
+from forkstorm.connection import DEFAULT_ADDRESS, DEFAULT_TIMEOUT_S
+from forkstorm.constants import (
+    MAP_ANONYMOUS,
+    MAP_FIXED,
+    MAP_FIXED_NOREPLACE,
+    MAP_NORESERVE,
+    MAP_PRIVATE,
+    MAP_SHARED,
+    PROT_EXEC,
+    PROT_READ,
+    PROT_WRITE,
+    STRATEGY_NAMES,
+    ForkStrategy,
+    Prot,
+)
+from forkstorm.errors import DeadlineExceeded, ForkstormError, Unavailable
+from forkstorm.messages import File, ForkResult, read_maps
+
+_UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+_PROTS = {"r": PROT_READ, "w": PROT_WRITE, "x": PROT_EXEC, "-": Prot.NONE}
+
+
+class _Failed(click.ClickException):
+    """Ends the command with one line."""
+
+    def __init__(self, error: Exception) -> None:
+        super().__init__(" ".join(str(error).split()))
+
+    def show(self, file: Any = None) -> None:
+        click.echo(f"forkstorm: {self.message}", file=file or sys.stderr)
+
+
+class _NoAnswer(_Failed):
+    exit_code = 3
+
+
+class _Commands(click.Group):
+    def invoke(self, ctx: click.Context) -> Any:
+        # The shell is no place for a stack trace, nor for Python's form of a warning.
+        warnings.showwarning = lambda message, *_: click.echo(f"forkstorm: {message}", err=True)
+        try:
+            return super().invoke(ctx)
+        except BrokenPipeError:
+            raise
+        except (Unavailable, DeadlineExceeded) as error:
+            raise _NoAnswer(error) from error
+        except (ForkstormError, OSError, ValueError) as error:
+            raise _Failed(error) from error
+
+
+def _number(text: str) -> int:
+    """An id or an address: hexadecimal with 0x, or decimal."""
+    try:
+        number = int(text, 0)
+    except ValueError:
+        raise click.BadParameter(f"{text!r} is not a number such as 0x7f00 or 4096") from None
+    if not 0 <= number < 1 << 64:
+        raise click.BadParameter(f"{text!r} does not fit into 64 bits")
+    return number
+
+
+def _size(text: str) -> int:
+    """A length in bytes: 4096, 0x1000, 4K, 2MiB, 1G."""
+    match = re.fullmatch(r"(\d+)([KMGT])(?:i?B)?", text, re.IGNORECASE)
+    return int(match[1]) * _UNITS[match[2].upper()] if match else _number(text)
+
+
+def _prot(text: str) -> int:
+    """Protection in the letters of /proc/PID/maps: rw-, r-x."""
+    if unknown := set(text) - _PROTS.keys():
+        raise click.BadParameter(f"{''.join(sorted(unknown))!r} is none of r, w, x, -")
+    return sum({_PROTS[letter].value for letter in text})
+
+
+def _label(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
+    if not key or not equals:
+        raise click.BadParameter(f"{text!r} is not of the form KEY=VALUE")
+    return key, value
+
+
+_id_argument = click.argument("mm_id", metavar="ID", type=_number)
+_label_option = click.option(
+    "labels",
+    "--label",
+    "-l",
+    multiple=True,
+    type=_label,
+    metavar="KEY=VALUE",
+    help="A label; may be repeated.",
+)
+_ttl_option = click.option(
+    "ttl_s", "--ttl", type=click.FloatRange(min=0), default=0, help="Seconds to live; 0: for ever."
+)
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="forkstorm")
+@click.option(
+    "--address",
+    envvar="FORKSTORM_ADDRESS",
+    default=DEFAULT_ADDRESS,
+    show_default=True,
+    show_envvar=True,
+    help="The server, HOST:PORT.",
+)
+@click.option(
+    "--timeout",
+    type=click.FloatRange(min=0, min_open=True),
+    default=DEFAULT_TIMEOUT_S,
+    show_default=True,
+    help="Seconds until a call is given up.",
+)
+@click.pass_context
+def main(ctx: click.Context, address: str, timeout: float) -> None:
+    """Simulated Linux address spaces on a Forkstorm server, and what forking them costs.
+
+    An ID is what `load` printed.
+    """
+    # Connected at the first use: `forkstorm fork --help` needs no server.
+    ctx.obj = lambda: ctx.with_resource(connect(address, timeout=timeout))
+
+
+def _client() -> Client:
+    client: Client = click.get_current_context().obj()
+    return client
+
+
+@main.command()
+@click.argument("source", required=False, type=click.Path(allow_dash=True))
+@click.option("--pid", type=click.IntRange(min=1), help="The process with this pid.")
+@_label_option
+@_ttl_option
+def load(
+    source: str | None, pid: int | None, labels: tuple[tuple[str, str], ...], ttl_s: float
+) -> None:
+    """Make a space from maps text, print its ID.
+
+    SOURCE is a file in the format of /proc/PID/maps or smaps, or - for standard input.
+    """
+    if (source is None) == (pid is None):
+        raise click.UsageError("give either SOURCE or --pid")
+    text = sys.stdin.buffer.read() if source == "-" else read_maps(pid or source or "")
+    space = _client().create(text, labels=dict(labels), ttl_s=ttl_s)
+    click.echo(printing.hex_id(space.id))
+
+
+@main.command()
+@_id_argument
+@click.option(
+    "--strategy",
+    type=click.Choice([name for name in STRATEGY_NAMES if name.islower()]),
+    help="How to duplicate; the server's default unless given.",
+)
+@click.option("--count", type=click.IntRange(min=1), default=1, show_default=True)
+@click.option("--keep", is_flag=True, help="Do not exit the children; print their IDs.")
+@_label_option
+@_ttl_option
+def fork(
+    mm_id: int,
+    strategy: str | None,
+    count: int,
+    keep: bool,
+    labels: tuple[tuple[str, str], ...],
+    ttl_s: float,
+) -> None:
+    """Fork a space COUNT times, one after the other, and print what it cost.
+
+    With --keep the children's IDs go to standard output and the table to standard error.
+    """
+    parent = _client().get(mm_id)
+    wire_ns: list[int] = []
+    results: list[ForkResult[AddressSpace]] = []
+    for _ in range(count):
+        started_ns = time.perf_counter_ns()
+        result = parent.fork(strategy, labels=dict(labels), ttl_s=ttl_s)
+        wire_ns.append(time.perf_counter_ns() - started_ns)
+        results.append(result)
+        if keep:
+            click.echo(printing.hex_id(result.child.id))
+        else:
+            result.child.exit()
+    _print_forks(results, wire_ns, to_stderr=keep)
+
+
+def _print_forks(
+    results: Sequence[ForkResult[AddressSpace]], wire_ns: Sequence[int], to_stderr: bool
+) -> None:
+    to = sys.stderr if to_stderr else sys.stdout
+    last = results[-1]
+    printing.facts(
+        [("strategy", last.strategy.name), ("forks", len(results)), ("VMAs", last.vma_count)], to
+    )
+    printing.percentiles(
+        {
+            "core": [result.timing.core_ns for result in results],
+            "lock wait": [result.timing.lock_wait_ns for result in results],
+            "server": [result.timing.server_ns for result in results],
+            "wire": wire_ns,
+        },
+        to,
+    )
+    work = last.work
+    counts = [(field.name, getattr(work, field.name)) for field in work.DESCRIPTOR.fields]
+    printing.facts(counts, to)
+
+
+@main.command()
+@_id_argument
+def maps(mm_id: int) -> None:
+    """Print a space in the format of /proc/PID/maps."""
+    click.echo(_client().get(mm_id).maps(), nl=False)
+
+
+@main.command()
+@_label_option
+def ls(labels: tuple[tuple[str, str], ...]) -> None:
+    """List the spaces, or those that have all the labels."""
+    printing.table(
+        ["ID", "VMAs", "pages", "nodes", "height", "ttl", "labels"],
+        [
+            (
+                printing.hex_id(info.mm_id),
+                info.vma_count,
+                info.total_vm_pages,
+                info.node_count,
+                info.tree_height,
+                f"{info.ttl_ns / 1e9:.0f}s" if info.ttl_ns else "-",
+                printing.labels(info.labels),
+            )
+            for info in _client().list(dict(labels))
+        ],
+    )
+
+
+@main.command("exit")
+@click.argument("mm_ids", metavar="[ID]...", nargs=-1, type=_number)
+@_label_option
+def exit_(mm_ids: tuple[int, ...], labels: tuple[tuple[str, str], ...]) -> None:
+    """End spaces: by ID, or all that have all the labels."""
+    if bool(mm_ids) == bool(labels):
+        raise click.UsageError("give either IDs or --label")
+    client = _client()
+    if labels:
+        click.echo(f"exited {client.exit_labelled(dict(labels))}")
+        return
+    for mm_id in mm_ids:
+        client.get(mm_id).exit()
+
+
+@main.command("map")
+@_id_argument
+@click.argument("length", type=_size)
+@click.option(
+    "--addr", type=_number, metavar="ADDR", default="0", help="A hint, or with --fixed the place."
+)
+@click.option("--prot", type=_prot, metavar="RWX", default="rw-", show_default=True)
+@click.option("--shared", is_flag=True, help="MAP_SHARED instead of MAP_PRIVATE.")
+@click.option("--fixed", is_flag=True, help="MAP_FIXED.")
+@click.option("--fixed-noreplace", is_flag=True, help="MAP_FIXED_NOREPLACE.")
+@click.option("--noreserve", is_flag=True, help="MAP_NORESERVE.")
+@click.option("--file", "path", help="Map this (simulated) file instead of anonymous memory.")
+@click.option("--offset", type=_size, metavar="SIZE", default="0", help="Where in the file.")
+def map_(
+    mm_id: int,
+    length: int,
+    addr: int,
+    prot: int,
+    shared: bool,
+    fixed: bool,
+    fixed_noreplace: bool,
+    noreserve: bool,
+    path: str | None,
+    offset: int,
+) -> None:
+    """mmap(2) in a space: print the address. LENGTH in bytes, or with K, M, G."""
+    chosen = [
+        (shared, MAP_SHARED),
+        (not shared, MAP_PRIVATE),
+        (path is None, MAP_ANONYMOUS),
+        (fixed, MAP_FIXED),
+        (fixed_noreplace, MAP_FIXED_NOREPLACE),
+        (noreserve, MAP_NORESERVE),
+    ]
+    flags = sum(flag.value for yes, flag in chosen if yes)
+    file = None if path is None else File(path=path.encode("utf-8", "surrogateescape"))
+    space = _client().get(mm_id)
+    click.echo(f"{space.map(length, prot, flags, addr=addr, file=file, offset=offset):#x}")
+
+
+@main.command()
+@_id_argument
+@click.argument("addr", type=_number)
+@click.argument("length", type=_size)
+def unmap(mm_id: int, addr: int, length: int) -> None:
+    """munmap(2) in a space. LENGTH in bytes, or with K, M, G."""
+    _client().get(mm_id).unmap(addr, length)
+
+
+@main.command()
+@_id_argument
+def info(mm_id: int) -> None:
+    """Show what a space consists of."""
+    found = _client().get(mm_id).info()
+    parameters = found.parameters
+    printing.facts(
+        [
+            ("ID", printing.hex_id(found.mm_id)),
+            ("labels", printing.labels(found.labels)),
+            ("ttl_s", found.ttl_ns / 1e9 if found.ttl_ns else "-"),
+            ("VMAs", found.vma_count),
+            ("version", found.version),
+            ("total_vm_pages", found.total_vm_pages),
+            ("data_vm_pages", found.data_vm_pages),
+            ("exec_vm_pages", found.exec_vm_pages),
+            ("stack_vm_pages", found.stack_vm_pages),
+            ("charged_pages", found.charged_pages),
+            ("node_count", found.node_count),
+            ("tree_height", found.tree_height),
+            ("brk", f"{found.brk:#x}"),
+            ("start_brk", f"{parameters.start_brk:#x}"),
+            ("mmap_base", f"{parameters.mmap_base:#x}"),
+            ("mmap_min_addr", f"{parameters.mmap_min_addr:#x}"),
+            ("task_size", f"{parameters.task_size:#x}"),
+            ("max_map_count", parameters.max_map_count),
+        ]
+    )
+
+
+@main.command()
+@click.argument("mm_id", metavar="[ID]", type=_number, default="0")
+@click.pass_context
+def verify(ctx: click.Context, mm_id: int) -> None:
+    """Check every invariant of a space, or of all."""
+    report = _client().verify(mm_id)
+    for violation in report.violations:
+        click.echo(violation)
+    click.echo(f"verified {report.verified_space_count}, violations {len(report.violations)}")
+    if report.violations:
+        ctx.exit(1)
+
+
+@main.command()
+def server() -> None:
+    """Show the server, its workers, limits and machine."""
+    found = _client().server()
+    limits, host = found.limits, found.host
+    printing.facts(
+        [
+            ("version", found.version),
+            ("core", found.core_build),
+            ("instance", found.instance_id),
+            ("default strategy", ForkStrategy(found.default_strategy).name),
+            ("strategies", " ".join(ForkStrategy(number).name for number in found.strategies)),
+            ("clock_overhead_ns", found.clock_overhead_ns),
+            *((field.name, getattr(limits, field.name)) for field in limits.DESCRIPTOR.fields),
+            ("CPU", f"{host.cpu_count} x {host.cpu_model}"),
+            ("kernel", host.kernel),
+            ("python", host.python),
+            ("grpcio", host.grpcio),
+        ]
+    )
+    printing.table(
+        ["worker", "endpoint", "pid", "MiB", "CPU s", "restarts", "pinned"],
+        [
+            (
+                worker.index,
+                worker.endpoint,
+                worker.pid,
+                worker.rss_bytes / (1 << 20),
+                worker.cpu_seconds,
+                worker.restart_count,
+                "-" if worker.pinned_cpu < 0 else str(worker.pinned_cpu),
+            )
+            for worker in found.workers
+        ],
+    )
+
+
+@main.command()
+@click.option("--count", type=click.IntRange(min=1), default=100, show_default=True)
+def ping(count: int) -> None:
+    """Time the empty call, the baseline of every ratio."""
+    client = _client()
+    wire_ns: list[int] = []
+    with contextlib.suppress(KeyboardInterrupt):
+        for _ in range(count):
+            started_ns = time.perf_counter_ns()
+            client.ping()
+            wire_ns.append(time.perf_counter_ns() - started_ns)
+    if wire_ns:
+        printing.percentiles({"ping": wire_ns})
+
+
+if __name__ == "__main__":
+    main()
