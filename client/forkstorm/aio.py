@@ -36,11 +36,12 @@ async def connect(
 ) -> Client:
     """As client.connect."""
     options = connection.channel_options(retries)
+    host, _ = connection.split_address(address)
     async with contextlib.AsyncExitStack() as on_error:
         shared = await on_error.enter_async_context(_Channel(address, options))
         server = await shared.call(m.GET_SERVER, m.GET_SERVER_REQUEST, timeout)
         channels = [shared]
-        workers = await _worker_channel(server, address, options, timeout)
+        workers = await _worker_channel(server, host, options, timeout)
         if workers is not None:
             await shared.close()
             channels = [workers]
@@ -52,11 +53,11 @@ async def connect(
 
 
 async def _worker_channel(
-    server: m.ServerInfo, address: str, options: connection.Options, timeout: float
+    server: m.ServerInfo, host: str, options: connection.Options, timeout: float
 ) -> _Channel | None:
     """A channel to the workers' own ports; None when they cannot be reached."""
     probe_s = min(timeout, connection.PROBE_TIMEOUT_S)
-    for target in await asyncio.to_thread(connection.worker_targets, server, address):
+    for target in await asyncio.to_thread(connection.worker_targets, server, host):
         channel = _Channel(target, options)
         with contextlib.suppress(errors.ForkstormError):
             found = await channel.call(m.GET_SERVER, m.GET_SERVER_REQUEST, probe_s)

@@ -41,11 +41,12 @@ def connect(
     when a worker does not answer, 0 to 4. Unavailable when there is no server.
     """
     options = connection.channel_options(retries)
+    host, _ = connection.split_address(address)
     with contextlib.ExitStack() as on_error:
         shared = on_error.enter_context(_Channel(address, options))
         server = shared.call(m.GET_SERVER, m.GET_SERVER_REQUEST, timeout)
         channels = [shared]
-        workers = _worker_channel(server, address, options, timeout)
+        workers = _worker_channel(server, host, options, timeout)
         if workers is not None:
             shared.close()
             channels = [workers]
@@ -57,11 +58,11 @@ def connect(
 
 
 def _worker_channel(
-    server: m.ServerInfo, address: str, options: connection.Options, timeout: float
+    server: m.ServerInfo, host: str, options: connection.Options, timeout: float
 ) -> _Channel | None:
     """A channel to the workers' own ports; None when they cannot be reached."""
     probe_s = min(timeout, connection.PROBE_TIMEOUT_S)
-    for target in connection.worker_targets(server, address):
+    for target in connection.worker_targets(server, host):
         channel = _Channel(target, options)
         with contextlib.suppress(errors.ForkstormError):
             found = channel.call(m.GET_SERVER, m.GET_SERVER_REQUEST, probe_s)

@@ -12,6 +12,7 @@ throttled when most calls fail. A retried mutation carries the request id of its
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import warnings
@@ -83,37 +84,43 @@ def split_address(address: str) -> tuple[str, int]:
     return host.removeprefix("[").removesuffix("]"), int(port)
 
 
-def worker_targets(server: ServerInfo, address: str) -> list[str]:
-    """gRPC targets that name every worker's own port, one per IP family, best first.
+def worker_targets(server: ServerInfo, dialled: str) -> list[str]:
+    """gRPC targets to try, each of which names every worker's own port; best first.
 
-    Empty for a server with one worker, whose own port has nothing over the shared one. Resolves
-    names: blocks.
+    First the workers where the server says they are, then at the dialled host: a server may know
+    itself under another name than its clients. One target per IP family; none for a server
+    with one worker, whose own port has nothing over the shared one. Resolves names: blocks.
     """
     if len(server.workers) < 2:
         return []
-    dialled, _ = split_address(address)
-    by_family: dict[socket.AddressFamily, list[str]] = {}
-    for worker in server.workers:
-        host, port = split_address(worker.endpoint)
-        for family, ip in _resolve(dialled if host in _WILDCARDS else host).items():
-            text = f"[{ip}]:{port}" if family == socket.AF_INET6 else f"{ip}:{port}"
-            by_family.setdefault(family, []).append(text)
-    return [
-        f"{'ipv6' if family == socket.AF_INET6 else 'ipv4'}:{','.join(ports)}"
-        for family, ports in sorted(by_family.items())
-        if len(ports) == len(server.workers)
-    ]
+    told = [split_address(worker.endpoint) for worker in server.workers]
+    told = [(dialled if host in _WILDCARDS else host, port) for host, port in told]
+    targets = _targets(told) + _targets([(dialled, port) for _, port in told])
+    return list(dict.fromkeys(targets))
+
+
+def _targets(endpoints: Sequence[tuple[str, int]]) -> list[str]:
+    """One target per IP family in which every host has an address, IPv4 first."""
+    hosts = {host for host, _ in endpoints}
+    addresses = {host: _resolve(host) for host in hosts}
+    targets = []
+    for scheme, family, form in (
+        ("ipv4", socket.AF_INET, "{}:{}"),
+        ("ipv6", socket.AF_INET6, "[{}]:{}"),
+    ):
+        if all(family in addresses[host] for host in hosts):
+            listed = [form.format(addresses[host][family], port) for host, port in endpoints]
+            targets.append(f"{scheme}:{','.join(listed)}")
+    return targets
 
 
 def _resolve(host: str) -> dict[socket.AddressFamily, str]:
     """The first address of each family; none when the name is unknown here."""
     found: dict[socket.AddressFamily, str] = {}
-    try:
-        addresses = socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)
-    except OSError:
-        return found
-    for family, _, _, _, sockaddr in addresses:
-        found.setdefault(family, str(sockaddr[0]))
+    # UnicodeError: a name that cannot be one.
+    with contextlib.suppress(OSError, UnicodeError):
+        for family, _, _, _, where in socket.getaddrinfo(host, None, type=socket.SOCK_STREAM):
+            found.setdefault(family, str(where[0]))
     return found
 
 
