@@ -21,7 +21,9 @@
     ├── Cancelled                     the call was cancelled
     ├── RequestInProgress             another attempt of this request is running
     ├── RequestIdReused               another request used this id
-    ├── Rejected                      refused for a reason of the service, not of Linux
+    ├── Rejected                      refused for a reason that Linux has no errno for
+    │   ├── InvalidRequest            a field that no call of Linux has
+    │   └── MalformedMaps             the maps text cannot be read; .line
     └── ServerFault                   the server is at fault, or too old for the call
 
 An error is an OSError exactly when the simulated kernel is what refused. After any error the
@@ -196,6 +198,19 @@ class Rejected(ForkstormError):
     """The service refused the request; Linux has no errno for it."""
 
 
+class InvalidRequest(Rejected):
+    """A field that no call of Linux has is wrong; .field names it."""
+
+
+class MalformedMaps(Rejected):
+    """The server cannot read the maps text."""
+
+    @property
+    def line(self) -> int:
+        """The line at fault, from 1; 0 when the server named none."""
+        return int(self.metadata.get("line", 0))
+
+
 class ServerFault(ForkstormError):
     """The server failed, cut a stream short, or does not know the call."""
 
@@ -252,13 +267,32 @@ _BY_ERRNO = _table(
     },
 )
 
-# What the service calls the failures that Linux has no errno for.
-_BY_REASON: dict[str, type[ForkstormError]] = {
-    "NO_SUCH_SPACE": NoSuchSpace,
-    "DEADLINE": DeadlineExceeded,
-    "REQUEST_IN_PROGRESS": RequestInProgress,
-    "REQUEST_ID_REUSED": RequestIdReused,
-}
+# The words of the same table for what Linux has no errno for.
+_BY_REASON = _table(
+    "reason",
+    (
+        ("NO_SUCH_SPACE", NoSuchSpace),
+        ("INVALID_REQUEST", InvalidRequest),
+        ("MALFORMED_MAPS", MalformedMaps),
+        ("LIMIT_EXCEEDED", LimitExceeded),
+        ("REQUEST_IN_PROGRESS", RequestInProgress),
+        ("REQUEST_ID_REUSED", RequestIdReused),
+        ("DEADLINE", DeadlineExceeded),
+        ("CANCELLED", Cancelled),
+        ("INTERNAL", ServerFault),
+    ),
+    {
+        "NO_SUCH_SPACE",
+        "INVALID_REQUEST",
+        "MALFORMED_MAPS",
+        "LIMIT_EXCEEDED",
+        "REQUEST_IN_PROGRESS",
+        "REQUEST_ID_REUSED",
+        "DEADLINE",
+        "CANCELLED",
+        "INTERNAL",
+    },
+)
 
 # For statuses without a known reason: from gRPC itself, a proxy, or a newer server.
 _BY_CODE = _table(

@@ -46,13 +46,13 @@ def test_an_errno_is_an_oserror(
     number = getattr(errno, name)
     error = failure(fake, fake_client, code, name, text="why", field="addr", errno=name)
     assert type(error) is kind
-    assert isinstance(error, OSError)
+    assert isinstance(error, LinuxError)
     assert (error.errno, error.strerror) == (number, os.strerror(number))
     assert (error.code, error.reason, error.field, error.detail) == (code, name, "addr", "why")
     assert str(error) == f"{name}: why [addr]"
     # Where Python has a class of its own for the errno, it is that too.
     builtin = type(OSError(number, ""))
-    assert isinstance(error, builtin)
+    assert builtin in type(error).__mro__
 
 
 def test_every_errno_of_the_table_has_its_class() -> None:
@@ -63,7 +63,12 @@ def test_every_errno_of_the_table_has_its_class() -> None:
     ("reason", "code", "kind"),
     [
         ("NO_SUCH_SPACE", StatusCode.NOT_FOUND, errors.NoSuchSpace),
+        ("INVALID_REQUEST", StatusCode.INVALID_ARGUMENT, errors.InvalidRequest),
+        ("MALFORMED_MAPS", StatusCode.INVALID_ARGUMENT, errors.MalformedMaps),
+        ("LIMIT_EXCEEDED", StatusCode.RESOURCE_EXHAUSTED, errors.LimitExceeded),
         ("DEADLINE", StatusCode.DEADLINE_EXCEEDED, errors.DeadlineExceeded),
+        ("CANCELLED", StatusCode.CANCELLED, errors.Cancelled),
+        ("INTERNAL", StatusCode.INTERNAL, errors.ServerFault),
         ("REQUEST_IN_PROGRESS", StatusCode.ABORTED, errors.RequestInProgress),
         ("REQUEST_ID_REUSED", StatusCode.FAILED_PRECONDITION, errors.RequestIdReused),
     ],
@@ -87,7 +92,8 @@ def test_a_limit_is_named(fake: FakeServer, fake_client: Client) -> None:
     assert isinstance(error, errors.LimitExceeded)
     assert error.limit == "max_map_count"
     assert error.metadata == {"limit": "max_map_count"}
-    error = failure(fake, fake_client, StatusCode.RESOURCE_EXHAUSTED, "WAITERS", limit="waiters")
+    code = StatusCode.RESOURCE_EXHAUSTED
+    error = failure(fake, fake_client, code, "LIMIT_EXCEEDED", limit="waiters")
     assert type(error) is errors.LimitExceeded
     assert error.limit == "waiters"
 
@@ -100,6 +106,12 @@ def test_a_status_without_details_is_no_oserror(
     assert error.code is code
     assert not isinstance(error, OSError)
     assert type(error) is not ForkstormError
+
+
+def test_malformed_maps_name_the_line(fake: FakeServer, fake_client: Client) -> None:
+    error = failure(fake, fake_client, StatusCode.INVALID_ARGUMENT, "MALFORMED_MAPS", line="7")
+    assert isinstance(error, errors.MalformedMaps)
+    assert error.line == 7
 
 
 def test_details_of_another_domain_do_not_count(fake: FakeServer, fake_client: Client) -> None:
