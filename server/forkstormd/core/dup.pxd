@@ -3,7 +3,7 @@ from forkstormd.core.atomics cimport *
 from forkstormd.core.heap cimport heap_ensure, node_alloc, node_free, record_alloc, record_free
 from forkstormd.core.maple cimport *
 from forkstormd.core.store cimport *
-from forkstormd.core.vma cimport vma_account, vma_is_special, VM_DONTCOPY, VM_LOCKED
+from forkstormd.core.vma cimport vma_account, VM_SPECIAL, VM_DONTCOPY, VM_LOCKED
 from libc.errno cimport ENOMEM, EINVAL, ETIMEDOUT
 
 cdef enum:

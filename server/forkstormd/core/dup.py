@@ -31,7 +31,7 @@ if not cython.compiled:
     from forkstormd.core.maple import *  # noqa: F403
     from forkstormd.core.store import *  # noqa: F403
     from forkstormd.core.store import node_new
-    from forkstormd.core.vma import VM_DONTCOPY, VM_LOCKED, vma_account, vma_is_special
+    from forkstormd.core.vma import VM_DONTCOPY, VM_LOCKED, VM_SPECIAL, vma_account
 
     BULK_INSERT = 1
     TREE_DUP = 2
@@ -83,7 +83,7 @@ def bulk_nodes(entries):
 
 def _late(task, done):
     """Past the deadline? Looks at the clock every DEADLINE_VMAS VMAs."""
-    return done % DEADLINE_VMAS == 0 and task.deadline_ns != 0 and now_ns() > task.deadline_ns
+    return done & (DEADLINE_VMAS - 1) == 0 and task.deadline_ns != 0 and now_ns() > task.deadline_ns
 
 
 def _copy_vma(task, record):
@@ -93,7 +93,8 @@ def _copy_vma(task, record):
         return 0
     copy_record(task.mem.base, copy, record)
     task.work.records_copied += 1
-    if record_at(task.mem, copy).flags & VM_LOCKED:
+    # Asked of the source: the copy is still on its way through the store buffer.
+    if record_at(task.mem, record).flags & VM_LOCKED:
         record_at(task.mem, copy).flags &= ~cython.cast(u64, VM_LOCKED)
     return copy
 
@@ -123,7 +124,7 @@ def _bulk_insert(task, old, child, phases):
             if copy == 0:
                 result = -ENOMEM
                 break
-            result = mas_store(child, vma.start, vma.end - 1, copy, vma_is_special(vma.flags))
+            result = mas_store(child, vma.start, vma.end - 1, copy, (vma.flags & VM_SPECIAL) != 0)
             if result != 0:
                 record_free(task, copy)
                 break
@@ -209,7 +210,7 @@ def _tree_dup(task, old, child, phases):
                 result = -ENOMEM
                 end = vma.start
                 break
-            mas_store(child, vma.start, end - 1, copy, vma_is_special(vma.flags))
+            mas_store(child, vma.start, end - 1, copy, (vma.flags & VM_SPECIAL) != 0)
         record = mas_next(child) if child.depth != 0 else mas_find(child, end)
     if result != 0:
         if _late(task, 0):

@@ -256,6 +256,7 @@ cdef struct WorkCount:
 
 cdef struct Mas:
     Task *task
+    Mem *mem
     u64 stamp
     u32 root
     int height

@@ -307,6 +307,7 @@ class Mas:
 
     def __init__(self) -> None:
         self.task: Any = None
+        self.mem: Any = None
         self.stamp = self.root = self.height = self.depth = 0
         self.bulk = self.deferred_counts = self.keep_records = 0
         self.index = self.last = 0

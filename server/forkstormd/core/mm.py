@@ -384,7 +384,7 @@ class MemoryManager:
             if record == 0:
                 result = -ENOMEM
             else:
-                result = mas_store(mas, start, end - 1, record, vma_is_special(flags))
+                result = mas_store(mas, start, end - 1, record, (flags & VM_SPECIAL) != 0)
                 if result != 0:
                     record_free(task, record)
             if result != 0:

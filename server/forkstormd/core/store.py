@@ -37,11 +37,12 @@ if not cython.compiled:
 
 def mas_store(mas, first, last, record, special):
     """Store one record, or NULL (0), over [first, last]. special: a fork treats it specially."""
+    level: cython.int = mas.height - 1
     leaf: LeafP
     offset: cython.int
-    if mas.depth != 0 and mas.index == first and mas.last == last and record != 0:
-        leaf = leaf_at(mas.task.mem, mas.node[mas.height - 1])
-        offset = mas.offset[mas.height - 1]
+    if mas.index == first and mas.last == last and mas.depth != 0 and record != 0:
+        leaf = leaf_at(mas.mem, mas.node[level])
+        offset = mas.offset[level]
         if (
             leaf.stamp == mas.stamp
             and leaf.slot[offset] != 0
@@ -62,7 +63,7 @@ def mas_store(mas, first, last, record, special):
 def mas_store_pieces(mas, first, last):
     """Replace [first, last] by mas.piece_*: ascending, the last one ending at `last`, no two
     NULL pieces touching. Returns 0 or -ENOMEM."""
-    mem: MemP = mas.task.mem
+    mem: MemP = mas.mem
     leaf: LeafP
     root: u32
     level: cython.int
@@ -102,7 +103,7 @@ def mas_reserve(mas, nodes):
         if node == 0:
             mas_destroy(mas)
             return -ENOMEM
-        leaf_at(mas.task.mem, node).reserve_next = mas.reserve
+        leaf_at(mas.mem, node).reserve_next = mas.reserve
         mas.reserve = node
         mas.reserve_count += 1
     return 0
@@ -114,7 +115,7 @@ def mas_destroy(mas):
     Bulk stores leave the last node of each level short, because they expect more to come.
     Returns 0 or -ENOMEM (the tree is valid then, but for the short nodes).
     """
-    mem: MemP = mas.task.mem
+    mem: MemP = mas.mem
     level: cython.int
     short: cython.int
     leaf: LeafP
@@ -156,12 +157,12 @@ def node_new(mas):
     node: u32 = mas.reserve
     leaf: LeafP
     if node != 0:
-        leaf = leaf_at(mas.task.mem, node)
+        leaf = leaf_at(mas.mem, node)
         mas.reserve = leaf.reserve_next
         mas.reserve_count -= 1
     else:
         node = node_alloc(mas.task)
-        leaf = leaf_at(mas.task.mem, node)
+        leaf = leaf_at(mas.mem, node)
     leaf.stamp = mas.stamp
     mas.task.work.nodes_allocated += 1
     return node
@@ -243,7 +244,7 @@ def tree_drop(task, node, levels):
 
 def _own(mas, node, level):
     """This transaction's own copy of a node; the caller links it into the parent it owns."""
-    mem: MemP = mas.task.mem
+    mem: MemP = mas.mem
     leaf: LeafP = leaf_at(mem, node)
     inner: InnerP
     copy: u32
@@ -279,7 +280,7 @@ def _own_path(mas):
             if level == 0:
                 mas.root = node
             else:
-                inner_at(mas.task.mem, mas.node[level - 1]).slot[mas.offset[level - 1]] = node
+                inner_at(mas.mem, mas.node[level - 1]).slot[mas.offset[level - 1]] = node
             mas.node[level] = node
 
 
@@ -288,7 +289,7 @@ def _own_path(mas):
 
 def _store_leaf(mas, first, last):
     """The store when the range lies within the current leaf, which is owned."""
-    mem: MemP = mas.task.mem
+    mem: MemP = mas.mem
     task: TaskP = mas.task
     level: cython.int = mas.height - 1
     leaf: LeafP = leaf_at(mem, mas.node[level])
@@ -401,7 +402,7 @@ def _store_leaf(mas, first, last):
 def _climb(mas, level, gap):
     """The child on the path below `level` now has this gap: correct the levels above it, as
     far as their largest gap changes."""
-    mem: MemP = mas.task.mem
+    mem: MemP = mas.mem
     inner: InnerP
     offset: cython.int
     before: u64
@@ -439,7 +440,7 @@ def _add_counts(mas, level, nodes, vmas, specials):
     """Correct the subtree counts of the path from this level up to the root."""
     inner: InnerP
     while level >= 0:
-        inner = inner_at(mas.task.mem, mas.node[level])
+        inner = inner_at(mas.mem, mas.node[level])
         inner.nodes += nodes
         inner.vmas += vmas
         inner.specials += specials
@@ -582,7 +583,7 @@ def _push(task, last, slot, special, gap, is_leaf):
 
 def _push_node(mas, level, begin, end):
     """Append the slots begin..end-1 of the node at a level of the path."""
-    mem: MemP = mas.task.mem
+    mem: MemP = mas.mem
     leaf: LeafP
     inner: InnerP
     i: cython.int
@@ -613,7 +614,7 @@ def _push_node(mas, level, begin, end):
 def _consume(mas, level):
     """The node at this level of the path has been gathered: free it, empty its slot above."""
     if level > 0:
-        inner_at(mas.task.mem, mas.node[level - 1]).slot[mas.offset[level - 1]] = 0
+        inner_at(mas.mem, mas.node[level - 1]).slot[mas.offset[level - 1]] = 0
     node_free(mas.task, mas.node[level])
 
 
@@ -650,7 +651,7 @@ def _gather_leaves(mas, right, first, last, keep):
 
 def _drop_children(mas, level, begin, end):
     """Retire the subtrees in the slots begin..end-1 of the node at this level of the path."""
-    inner: InnerP = inner_at(mas.task.mem, mas.node[level])
+    inner: InnerP = inner_at(mas.mem, mas.node[level])
     i: cython.int
     for i in range(begin, end):
         if inner.slot[i] != 0:
@@ -683,7 +684,7 @@ def _turn_right(mas, level):
     """The lowest level above `level` where the path can step right, or -1."""
     level -= 1
     while level >= 0:
-        if mas.offset[level] < inner_at(mas.task.mem, mas.node[level]).end:
+        if mas.offset[level] < inner_at(mas.mem, mas.node[level]).end:
             return level
         level -= 1
     return -1
@@ -714,7 +715,7 @@ def _pull(mas, right, level, only_right):
 
 def _pull_right(mas, right, level, turn):
     """Move the right path to the next node of this level and append that node."""
-    mem: MemP = mas.task.mem
+    mem: MemP = mas.mem
     inner: InnerP
     node: u32
     e: cython.int

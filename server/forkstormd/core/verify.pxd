@@ -2,7 +2,7 @@ from forkstormd.core.layout cimport *
 from forkstormd.core.atomics cimport *
 from forkstormd.core.maple cimport leaf_gap, inner_gap
 from forkstormd.core.store cimport leaf_vmas
-from forkstormd.core.vma cimport vma_account, vma_is_special
+from forkstormd.core.vma cimport vma_account, VM_SPECIAL
 from forkstormd.core.mm cimport MemoryManager, Snapshot
 
 cdef class TreeCheck:

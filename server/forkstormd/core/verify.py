@@ -17,7 +17,7 @@ if not cython.compiled:
     from forkstormd.core.layout import State
     from forkstormd.core.maple import inner_gap, leaf_gap
     from forkstormd.core.store import leaf_vmas
-    from forkstormd.core.vma import vma_account, vma_is_special
+    from forkstormd.core.vma import VM_SPECIAL, vma_account
 
 VIOLATIONS_MAX = 100
 
@@ -193,7 +193,7 @@ class TreeCheck:
             self.wrong(record, f"is {vma.start:#x}-{vma.end:#x}, stored at {first:#x}..{last:#x}")
         if (vma.start | vma.end) & (PAGE_BYTES - 1) or vma.start >= vma.end:
             self.wrong(record, f"is {vma.start:#x}-{vma.end:#x}")
-        if vma_is_special(vma.flags) != special:
+        if ((vma.flags & VM_SPECIAL) != 0) != special:
             self.wrong(record, f"flags {vma.flags:#x}, special mark {special}")
         self.specials += special
         self.space.map_count += 1

@@ -28,9 +28,9 @@ cdef enum:
     VM_WIPEONFORK = 0x2000000
     VM_DONTDUMP = 0x4000000
     VM_NOHUGEPAGE = 0x40000000
+    VM_SPECIAL = 0x2020000
     GUARD_PAGES = 256
 
-cdef bint vma_is_special(u64 flags) noexcept nogil
 cdef bint vma_can_merge(Record *left, Record *right) noexcept nogil
 cdef void vma_account(State *state, u64 flags, i64 pages) noexcept nogil
 cdef u64 vma_guard_start(Record *record) noexcept nogil

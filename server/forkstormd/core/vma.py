@@ -37,13 +37,10 @@ if not cython.compiled:
     VM_DONTDUMP = 0x4000000
     VM_NOHUGEPAGE = 0x40000000
     VM_DROPPABLE = 1 << 40
+    # What a fork treats specially.
+    VM_SPECIAL = VM_DONTCOPY | VM_WIPEONFORK
     # stack_guard_gap: pages kept free below a GROWSDOWN area.
     GUARD_PAGES = 256
-
-
-def vma_is_special(flags):
-    """A fork treats it specially: DONTCOPY or WIPEONFORK."""
-    return (flags & (VM_DONTCOPY | VM_WIPEONFORK)) != 0
 
 
 def vma_can_merge(left, right):
@@ -103,7 +100,7 @@ def vma_splits_one(mas, start, end):
     record: RecordP
     if index == 0:
         return False
-    record = record_at(mas.task.mem, index)
+    record = record_at(mas.mem, index)
     return record.start < start and end < record.end
 
 
@@ -124,7 +121,7 @@ def _piece(mas, record, last):
     mas.piece_last[count] = last
     mas.piece_record[count] = record
     mas.piece_special[count] = (
-        vma_is_special(record_at(mas.task.mem, record).flags) if record != 0 else 0
+        (record_at(mas.mem, record).flags & VM_SPECIAL) != 0 if record != 0 else 0
     )
     mas.piece_count = count + 1
 
