@@ -127,9 +127,13 @@ class Control:
     steal: float
 
     @property
+    def reach(self) -> float:
+        """How far from zero the worst difference may truly lie."""
+        return max(abs(self.worst.low), abs(self.worst.high))
+
+    @property
     def clean(self) -> bool:
-        reach = max(abs(self.worst.low), abs(self.worst.high))
-        return reach <= CONTROL_TOLERANCE and self.steal <= STEAL_MAX
+        return self.reach <= CONTROL_TOLERANCE and self.steal <= STEAL_MAX
 
 
 def control_of(series: Iterable[Series], steal: float) -> Control:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from forkstorm_load.measure import STEAL_MAX, Control, Series
-from forkstorm_load.recorder import CLIENT_CPU_MAX, PING, WIRE, ForkKey, Recorder, WorkSum
+from forkstorm_load.recorder import CLIENT_CPU_MAX, PING_WIRE, WIRE, ForkKey, Recorder, WorkSum
 from forkstorm_load.seed import STRATEGIES
 from forkstorm_load.stats import (
     Difference,
@@ -125,7 +125,7 @@ def storm_outcome(result: Mapping[str, object], recorder: Recorder) -> StormOutc
     assert isinstance(failures, int)
     assert isinstance(seconds, float)
     assert isinstance(errors, list)
-    ping = merged(recorder.slices(PING, [PING])[0])
+    ping = merged(recorder.slices(PING_WIRE, [PING_WIRE])[0])
     return StormOutcome(requests, failures, seconds, errors, recorder.client_cpu, ping)
 
 

@@ -19,6 +19,8 @@ _MARKERS = {BULK_INSERT: "o", TREE_DUP: "s"}
 # Where each line's label stands, above or below it.
 _LABEL_SIDE = {BULK_INSERT: 1, TREE_DUP: -1}
 _LABEL_AT = 421
+# A line that misses a point by more than this says so.
+_GOOD_FIT = 0.1
 
 
 def draw(outcome: Outcome, folder: Path) -> list[Path]:
@@ -53,8 +55,11 @@ def _strategy(axes: Axes, outcome: Outcome, strategy: str) -> None:
     line = np.geomspace(n.min(), n.max(), 200)
     axes.plot(line, (fit.a + fit.b * line) / 1e3, color=colour, linewidth=1.5)
     side = _LABEL_SIDE[strategy]
+    label = f"{strategy}\n{fit.a / 1e3:.2f} µs + {fit.b:.1f} ns · n"
+    if fit.residual_max > _GOOD_FIT:
+        label += f"\n(points up to {fit.residual_max:.0%} off this line)"
     axes.annotate(
-        f"{strategy}\n{fit.a / 1e3:.2f} µs + {fit.b:.1f} ns · n",
+        label,
         xy=(_LABEL_AT, (fit.a + fit.b * _LABEL_AT) / 1e3),
         xytext=(-side * 14, side * 14),
         textcoords="offset points",

@@ -19,6 +19,10 @@ class Cell:
     layout: str
 
 
+# A scenario of its own: one Ping in a fork's place, so that both meet the server in the same state.
+PING = Cell("PING", "server")
+
+
 def random_stream(seed: int, *place: object) -> random.Random:
     """A generator of its own for each place (purpose, process, user), alike in every run."""
     # A str seeds through SHA-512: neighbouring places get unrelated streams.
@@ -28,11 +32,12 @@ def random_stream(seed: int, *place: object) -> random.Random:
 def scenario_plan(
     strategies: Sequence[str], layouts: Sequence[str], rng: random.Random
 ) -> Iterator[Cell]:
-    """Endless decks; each holds every cell once, in an order of its own.
+    """Endless decks; each holds every cell once and a PING per layout, in an order of its own.
 
     The strategies of a layout are therefore used equally often, up to the last, unfinished deck.
     """
     deck = [Cell(strategy, layout) for layout in layouts for strategy in strategies]
+    deck += [PING] * len(layouts)
     while True:
         rng.shuffle(deck)
         yield from list(deck)

@@ -34,7 +34,7 @@ def work_of(counts: WorkCounts) -> dict[str, int]:
 
 # What is measured of a fork (and of a ping: its wire latency), in nanoseconds.
 WIRE, CORE, LOCK_WAIT = "wire", "core", "lock_wait"
-PING = "ping"
+PING_WIRE = "ping"
 
 # Above half a core a client measures its own queue (docs/storm.md).
 CLIENT_CPU_MAX = 0.5
@@ -105,7 +105,7 @@ class Recorder:
         self.work.setdefault(text, WorkSum()).add(vma_count, work)
 
     def ping(self, wire_ns: int) -> None:
-        self._histogram(PING, PING, self._slice()).add(wire_ns)
+        self._histogram(PING_WIRE, PING_WIRE, self._slice()).add(wire_ns)
 
     def _slice(self) -> int:
         return int((time.monotonic() - self._started) / SLICE_S)

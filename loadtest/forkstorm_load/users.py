@@ -1,4 +1,5 @@
 """The Locust user of a fork storm. One scenario: fork, touch the child, fork the child, …, exit.
+Now and then a scenario is a single Ping: what a fork's place in the storm costs without a fork.
 
 Which strategy forks which layout comes from a seeded plan (plan.py), never from the load. A fork's
 wire latency is a Locust request named after strategy and layout; Map, Unmap, Exit and Ping are
@@ -21,7 +22,7 @@ from gevent.pool import Pool
 from locust import User, task
 
 from forkstorm_load.options import OPEN
-from forkstorm_load.plan import Cell, arrivals, random_stream, scenario_plan
+from forkstorm_load.plan import PING, Cell, arrivals, random_stream, scenario_plan
 from forkstorm_load.recorder import ForkKey, work_of
 from forkstorm_load.run import Run, Storm
 
@@ -94,7 +95,7 @@ class ForkStormUser(User):
 
 
 class Scenario:
-    """Fork → touch → fork the child → …, then exit of every child, whatever happened."""
+    """Fork → touch → fork the child → …, then exit of every child, whatever happened; or a Ping."""
 
     def __init__(self, run: Run, environment: Any, cell: Cell, seed: float) -> None:
         self._run = run
@@ -104,6 +105,10 @@ class Scenario:
 
     def play(self, in_flight: int, intended_ns: int | None = None) -> None:
         """Plays the scenario with `in_flight` children of the layout alive at once."""
+        if self._cell == PING:
+            with contextlib.suppress(StepFailed):
+                self._ping(intended_ns)
+            return
         children: list[AddressSpace] = []
         try:
             with contextlib.suppress(StepFailed):
@@ -113,8 +118,6 @@ class Scenario:
             for child in reversed(children):
                 with contextlib.suppress(StepFailed), self._request("exit", "child"):
                     child.exit()
-        with contextlib.suppress(StepFailed):
-            self._ping()
 
     def _descend(self, children: list[AddressSpace], intended_ns: int | None) -> None:
         """A child, its child, and so on; each is touched before it is forked."""
@@ -151,8 +154,8 @@ class Scenario:
         with self._request("unmap", "child"):
             child.unmap(addr, length)
 
-    def _ping(self) -> None:
-        with self._request("ping", "server") as elapsed:
+    def _ping(self, intended_ns: int | None) -> None:
+        with self._request("ping", "server", intended_ns) as elapsed:
             self._run.client.ping()
         self._run.recorder.ping(elapsed[0])
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from itertools import repeat
 from types import SimpleNamespace
 from typing import Any
 
@@ -11,7 +12,8 @@ import pytest
 from forkstorm import WorkCounts
 from forkstorm_load import options
 from forkstorm_load.options import StormOptions
-from forkstorm_load.recorder import CORE, WIRE, Recorder
+from forkstorm_load.plan import PING, Cell
+from forkstorm_load.recorder import CORE, PING_WIRE, WIRE, Recorder
 from forkstorm_load.stats import merged
 from forkstorm_load.users import ForkStormUser, Scenario
 from locust.argument_parser import LocustArgumentParser
@@ -76,7 +78,7 @@ def played(run: Any, in_flight: int = 1) -> Environment:
     run.requests = []
     events: Any = environment.events
     events.request.add_listener(lambda **request: run.requests.append(request))
-    cell = next(user_of(run, environment)._plan)
+    cell = Cell("TREE_DUP", "layout")
     Scenario(run, environment, cell, 0.5).play(in_flight)
     return environment
 
@@ -85,6 +87,7 @@ def user_of(run: Any, environment: Environment) -> ForkStormUser:
     ForkStormUser.storm = SimpleNamespace(run=run)  # type: ignore[assignment]
     user = ForkStormUser(environment)
     user.on_start()
+    user._plan = repeat(Cell("TREE_DUP", "layout"))
     return user
 
 
@@ -94,11 +97,19 @@ def test_a_scenario_forks_touches_and_exits_every_level() -> None:
     played(run, in_flight=2)
     assert log == ["fork", *["map", "unmap"] * 2] * 6 + ["exit"] * 6
     kinds = [request["request_type"] for request in run.requests]
-    assert sorted(set(kinds)) == ["exit", "fork", "map", "ping", "unmap"]
+    assert sorted(set(kinds)) == ["exit", "fork", "map", "unmap"]
     forks = [request["name"] for request in run.requests if request["request_type"] == "fork"]
-    strategy = forks[0].split()[0]
-    assert forks[:3] == [f"{strategy} layout{level}" for level in ("", " level 2", " level 3")]
+    assert forks[:3] == [f"TREE_DUP layout{level}" for level in ("", " level 2", " level 3")]
     assert not any(request["exception"] for request in run.requests)
+
+
+def test_a_ping_is_a_scenario_of_its_own() -> None:
+    log: list[str] = []
+    run = fake_run(FakeSpace(log))
+    environment = Environment(user_classes=[ForkStormUser])
+    Scenario(run, environment, PING, 0.5).play(1)
+    assert log == []
+    assert merged(run.recorder.slices(PING_WIRE, [PING_WIRE])[0]).total == 1
 
 
 @pytest.mark.parametrize("step", ["fork", "map", "unmap"])
