@@ -268,7 +268,7 @@ _BY_ERRNO = _table(
 )
 
 # The words of the same table for what Linux has no errno for.
-_BY_REASON = _table(
+_BY_REASON: dict[str, type[ForkstormError]] = _table(
     "reason",
     (
         ("NO_SUCH_SPACE", NoSuchSpace),

@@ -15,12 +15,12 @@ Cell = str | int | float
 
 def table(headers: Sequence[str], rows: Iterable[Sequence[Cell]], to: TextIO | None = None) -> None:
     """Prints rows under headers; numbers stand to the right."""
-    to = to or sys.stdout
+    out = to or sys.stdout
     listed = [list(row) for row in rows]
-    if not to.isatty():
-        print(*headers, sep="\t", file=to)
+    if not out.isatty():
+        print(*headers, sep="\t", file=out)
         for row in listed:
-            print(*(_text(cell) for cell in row), sep="\t", file=to)
+            print(*(_text(cell) for cell in row), sep="\t", file=out)
         return
     drawn = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for at, header in enumerate(headers):
@@ -28,16 +28,16 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[Cell]], to: TextIO | N
         drawn.add_column(header, justify="right" if numbers else "left", overflow="fold")
     for row in listed:
         drawn.add_row(*map(_text, row))
-    Console(file=to, highlight=False, markup=False).print(drawn)
+    Console(file=out, highlight=False, markup=False).print(drawn)
 
 
 def facts(pairs: Iterable[tuple[str, Cell]], to: TextIO | None = None) -> None:
     """Prints a name and its value on each line."""
-    to = to or sys.stdout
+    out = to or sys.stdout
     listed = [(name, _text(value)) for name, value in pairs]
-    width = max((len(name) for name, _ in listed), default=0) if to.isatty() else 0
+    width = max((len(name) for name, _ in listed), default=0) if out.isatty() else 0
     for name, value in listed:
-        print(f"{name:<{width}}  {value}" if width else f"{name}\t{value}", file=to)
+        print(f"{name:<{width}}  {value}" if width else f"{name}\t{value}", file=out)
 
 
 def percentiles(rows: Mapping[str, Sequence[int]], to: TextIO | None = None) -> None:
