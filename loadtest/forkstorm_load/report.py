@@ -30,7 +30,7 @@ LIMIT = (
 def report_lines(outcome: Outcome) -> list[str]:
     """The whole report, plain text."""
     return [
-        f"Forkstorm: {outcome.server}",
+        textwrap.shorten(f"Forkstorm: {outcome.server}", _COLUMNS, placeholder=" …"),
         *_control_lines(outcome),
         "",
         *_size_lines(outcome.sizes),
@@ -54,7 +54,7 @@ def _control_lines(outcome: Outcome) -> list[str]:
     steal = max(outcome.control.steal, outcome.steal)
     state = "NOT CLEAN" if outcome.too_noisy else "clean"
     return [
-        "A/A control (one strategy twice, 21 to 6,421 VMAs): differences within "
+        "A/A control (one strategy twice): differences within "
         f"±{outcome.control.reach:.1%} (95 % CI), steal {steal:.1%}: {state}"
     ]
 
@@ -135,15 +135,19 @@ def _layout_lines(layouts: Sequence[LayoutOutcome]) -> list[str]:
 
 
 def _wire(side: Side) -> str:
-    return "/".join(f"{side.wire_ms(q):.2f}" for q in (0.5, 0.9, 0.99))
+    return "/".join(_three_digits(side.wire_ms(q)) for q in (0.5, 0.9, 0.99))
+
+
+def _three_digits(value: float) -> str:
+    return f"{value:.{2 if value < 10 else 1 if value < 100 else 0}f}"
 
 
 def _difference(difference: Difference | None) -> str:
     if difference is None:
         return "too few samples"
-    detectable = f"±{difference.minimum_detectable / 1e6:.3f}"
+    detectable = f"±{difference.minimum_detectable / 1e6:.3g}"
     if difference.detected:
-        return f"{difference.value / 1e6:+.3f} ({detectable})"
+        return f"{difference.value / 1e6:+.3g} ({detectable})"
     return f"none detectable ({detectable})"
 
 
