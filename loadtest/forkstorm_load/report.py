@@ -145,7 +145,7 @@ def _three_digits(value: float) -> str:
 def _difference(difference: Difference | None) -> str:
     if difference is None:
         return "too few samples"
-    detectable = f"±{difference.minimum_detectable / 1e6:.3g}"
+    detectable = f"±{difference.minimum_detectable / 1e6:.2g}"
     if difference.detected:
         return f"{difference.value / 1e6:+.3g} ({detectable})"
     return f"none detectable ({detectable})"
