@@ -27,6 +27,7 @@ if not cython.compiled:
 
     from forkstormd.core.atomics import *  # noqa: F403
     from forkstormd.core.layout import *  # noqa: F403
+    from forkstormd.core.layout import Header, Inner, Leaf, Record, Slot
     from forkstormd.core.mutex import *  # noqa: F403
 
 MAGIC = int.from_bytes(b"FORKSTRM", "little")
@@ -79,7 +80,7 @@ def geometry(capacity_bytes: int, max_spaces: int, lanes: int, dedupe_entries: i
     # Lanes keep free slots in hand, so the table is a little longer than the limit.
     slots = min(max_spaces + lanes * SLOT_MAGAZINE, 1 << SLOT_BITS)
     ahead = 0  # blocks before the heap; the maps by block are indexed from the file's start
-    for _ in range(3):
+    while True:
         sizes = {
             "lanes_at": lanes * LANE_STRIDE,
             "dedupe_at": dedupe_entries * DEDUPE_STRIDE,
@@ -96,7 +97,9 @@ def geometry(capacity_bytes: int, max_spaces: int, lanes: int, dedupe_entries: i
             places[name] = at
             at += (nbytes + PAGE_BYTES - 1) // PAGE_BYTES * PAGE_BYTES
         places["heap_at"] = at
-        ahead = at // BLOCK_BYTES + 1
+        if at // BLOCK_BYTES <= ahead:
+            break
+        ahead = at // BLOCK_BYTES
     return {
         **places,
         "capacity_bytes": capacity_bytes,
@@ -124,6 +127,25 @@ def _ram_pages() -> int:
             if line.startswith(("MemTotal:", "SwapTotal:")):
                 kib += int(line.split()[1])
     return kib // 4
+
+
+def struct_sizes() -> dict:
+    """Size in bytes of every struct in the arena, as this build lays them out."""
+    if cython.compiled:
+        return {
+            "Leaf": cython.sizeof(Leaf),
+            "Inner": cython.sizeof(Inner),
+            "Record": cython.sizeof(Record),
+            "State": cython.sizeof(State),
+            "Slot": cython.sizeof(Slot),
+            "Lane": cython.sizeof(Lane),
+            "FileEntry": cython.sizeof(FileEntry),
+            "DedupeEntry": cython.sizeof(DedupeEntry),
+            "Header": cython.sizeof(Header),
+        }
+    else:
+        structs = (Leaf, Inner, Record, State, Slot, Lane, FileEntry, DedupeEntry, Header)
+        return {struct.__name__: ctypes.sizeof(struct) for struct in structs}
 
 
 def core_build() -> str:
