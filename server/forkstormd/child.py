@@ -34,7 +34,7 @@ class WorkerProcess:
         with theirs:
             # A fresh interpreter, not a fork: nothing of the supervisor's state is inherited.
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "forkstormd.worker"], stdin=theirs, close_fds=True
+                [sys.executable, "-m", "forkstormd.worker"], stdin=theirs.fileno(), close_fds=True
             )
         self._started_at = time.monotonic()
         self._link = ours

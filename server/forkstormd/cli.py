@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import click
+from pydantic import ValidationError
 
-from forkstormd.settings import DEFAULT_PORT, STRATEGY_NAMES
+from forkstormd.settings import DEFAULT_PORT, STRATEGY_NAMES, Settings
+from forkstormd.supervisor import ServerError, Supervisor
 
 
 def package_version() -> str:
@@ -67,12 +69,6 @@ def serve(**flags: Any) -> None:
     Every flag has a variable: --arena-bytes is FORKSTORMD_ARENA_BYTES. Prints one line when all
     workers serve.
     """
-    # Not at the top: they cost more than `--help` and `--version` do.
-    from pydantic import ValidationError
-
-    from forkstormd.settings import Settings
-    from forkstormd.supervisor import ServerError, Supervisor
-
     try:
         settings = Settings(**{name: value for name, value in flags.items() if value is not None})
     except ValidationError as error:

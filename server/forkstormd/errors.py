@@ -23,33 +23,18 @@ from forkstormd.core.errors import CoreError
 
 DOMAIN = "forkstorm"
 
+# fmt: off
 # What the simulated kernel can answer (the semantics' section 12, and fork's).
-_ERRNO_NAMES = [
-    "EPERM",
-    "EINTR",
-    "EBADF",
-    "EAGAIN",
-    "ENOMEM",
-    "EACCES",
-    "EFAULT",
-    "EBUSY",
-    "EEXIST",
-    "EINVAL",
-    "EOVERFLOW",
-    "EOPNOTSUPP",
-]
+_ERRNO_NAMES = (
+    "EPERM", "EINTR", "EBADF", "EAGAIN", "ENOMEM", "EACCES",
+    "EFAULT", "EBUSY", "EEXIST", "EINVAL", "EOVERFLOW", "EOPNOTSUPP",
+)
 # What the service refuses, or fails at, itself.
-_SERVICE_REASONS = [
-    "NO_SUCH_SPACE",
-    "INVALID_REQUEST",
-    "MALFORMED_MAPS",
-    "LIMIT_EXCEEDED",
-    "REQUEST_IN_PROGRESS",
-    "REQUEST_ID_REUSED",
-    "DEADLINE",
-    "CANCELLED",
-    "INTERNAL",
-]
+_SERVICE_REASONS = (
+    "NO_SUCH_SPACE", "INVALID_REQUEST", "MALFORMED_MAPS", "LIMIT_EXCEEDED",
+    "REQUEST_IN_PROGRESS", "REQUEST_ID_REUSED", "DEADLINE", "CANCELLED", "INTERNAL",
+)
+# fmt: on
 
 _ROWS: tuple[tuple[str, int], ...] = (
     ("ENOMEM", code_pb2.RESOURCE_EXHAUSTED),
@@ -92,7 +77,9 @@ def check_table(rows: Iterable[tuple[str, int]], wanted: Iterable[str]) -> dict[
 
 
 CODES = check_table(_ROWS, [*_ERRNO_NAMES, *_SERVICE_REASONS])
-ERRNOS = {name: getattr(errno, name) for name in _ERRNO_NAMES}
+ERRNOS: dict[str, int] = {name: getattr(errno, name) for name in _ERRNO_NAMES}
+# By number, because an errno may have two names (EOPNOTSUPP and ENOTSUP are 95).
+_NAMES = {number: name for name, number in ERRNOS.items()}
 
 
 class Refusal(Exception):
@@ -132,8 +119,12 @@ def abort(context: Abortable, error: CoreError | Refusal) -> NoReturn:
 
 def status_of(error: CoreError | Refusal) -> status_pb2.Status:
     """The google.rpc.Status of an error, details included."""
-    reason = error.reason if error.reason in CODES else "INTERNAL"
-    metadata = dict(error.metadata) if isinstance(error, Refusal) else {}
+    if isinstance(error, Refusal):
+        reason, metadata = error.reason, dict(error.metadata)
+    else:
+        reason, metadata = _NAMES.get(error.errno, error.reason), {}
+    if reason not in CODES:
+        reason = "INTERNAL"
     if reason in ERRNOS:
         metadata["errno"] = str(ERRNOS[reason])
     if error.limit:

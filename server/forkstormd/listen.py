@@ -67,7 +67,7 @@ def reserve(host: str, port: int) -> ReservedPort:
         raise ListenError(
             f"cannot listen on {join_address(host, port)}: {error.strerror}"
         ) from None
-    return ReservedPort(holder, where[0], holder.getsockname()[1])
+    return ReservedPort(holder, str(where[0]), holder.getsockname()[1])
 
 
 def advertised_host(host: str, chosen: str | None) -> str:

@@ -6,36 +6,28 @@ worker, from 0: its pid, and how often it was started again.
 
 from __future__ import annotations
 
-from typing import Protocol
+from forkstormd.core_face import Arena
 
 WORKERS_MAX = 64
 _PER_WORKER = 2
 
 
-class Counters(Protocol):
-    """What Arena offers: 256 shared unsigned 64-bit counters."""
-
-    def counter(self, i: int, /) -> int: ...
-
-    def add_counter(self, i: int, n: int, /) -> None: ...
-
-
-def set_pid(counters: Counters, worker: int, pid: int) -> None:
+def set_pid(arena: Arena, worker: int, pid: int) -> None:
     """Write a worker's pid. The supervisor only: reading and adding is not one step."""
     at = worker * _PER_WORKER
-    counters.add_counter(at, pid - counters.counter(at))
+    arena.add_counter(at, pid - arena.counter(at))
 
 
-def count_restart(counters: Counters, worker: int) -> None:
+def count_restart(arena: Arena, worker: int) -> None:
     """One more restart of a worker."""
-    counters.add_counter(worker * _PER_WORKER + 1, 1)
+    arena.add_counter(worker * _PER_WORKER + 1, 1)
 
 
-def pid(counters: Counters, worker: int) -> int:
+def pid(arena: Arena, worker: int) -> int:
     """A worker's pid; 0 before its first start."""
-    return counters.counter(worker * _PER_WORKER)
+    return arena.counter(worker * _PER_WORKER)
 
 
-def restart_count(counters: Counters, worker: int) -> int:
+def restart_count(arena: Arena, worker: int) -> int:
     """How often a worker was started again."""
-    return counters.counter(worker * _PER_WORKER + 1)
+    return arena.counter(worker * _PER_WORKER + 1)

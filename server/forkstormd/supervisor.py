@@ -26,9 +26,8 @@ from pathlib import Path
 
 from forkstormd import registry
 from forkstormd.child import WorkerProcess
-from forkstormd.core.arena import Arena, default_capacity
 from forkstormd.core.errors import ArenaError, CoreError
-from forkstormd.core.mm import MemoryManager
+from forkstormd.core_face import Arena, create_arena, default_capacity, memory_manager
 from forkstormd.launch import WorkerConfig
 from forkstormd.listen import (
     ListenError,
@@ -78,7 +77,7 @@ class Supervisor:
                 self._arena = stack.enter_context(_arena(self._settings))
             except (ListenError, ArenaError) as error:
                 raise ServerError(str(error)) from None
-            self._mm = MemoryManager(self._arena, 1)
+            self._mm = memory_manager(self._arena, 1)
             stack.callback(self._mm.close)
             self._prepare(shared, own)
             # From here on every way out ends the workers first.
@@ -238,7 +237,7 @@ def _arena(settings: Settings) -> Iterator[Arena]:
     name = f"{_ARENA_PREFIX}{os.getpid()}-{secrets.token_hex(4)}{_ARENA_SUFFIX}"
     lanes = settings.workers * settings.threads + _LANES_SPARE
     configured = None if settings.arena_bytes is None else int(settings.arena_bytes)
-    arena = Arena.create(
+    arena = create_arena(
         str(folder / name),
         default_capacity(str(folder), configured),
         max_spaces=settings.max_spaces,

@@ -17,9 +17,9 @@ from forkstorm.v1 import address_spaces_pb2_grpc, types_pb2
 
 from forkstormd.core.errors import CoreError
 from forkstormd.core.types import SpaceInfo
+from forkstormd.core_face import Ticket
 from forkstormd.errors import Refusal, abort, invalid
 from forkstormd.service import imports, replies, streams
-from forkstormd.service.core_face import Ticket
 from forkstormd.service.idempotency import Identified, begin
 from forkstormd.service.requests import (
     decode_labels,
@@ -75,7 +75,7 @@ class AddressSpaces(address_spaces_pb2_grpc.AddressSpacesServicer):
         self._state = state
         self._mm = state.mm
         self._worker = state.config.index
-        self._default_strategy = state.config.default_strategy
+        self._default_strategy = state.default_strategy
 
     # -- how every call goes --
 

@@ -12,7 +12,7 @@ from time import monotonic_ns
 import grpc
 import psutil
 from forkstorm.v1 import diagnostics_pb2 as pb
-from forkstorm.v1 import diagnostics_pb2_grpc, types_pb2
+from forkstorm.v1 import diagnostics_pb2_grpc
 
 from forkstormd import registry
 from forkstormd.core.errors import CoreError
@@ -95,7 +95,7 @@ class Diagnostics(diagnostics_pb2_grpc.DiagnosticsServicer):
             instance_id=arena.instance_id,
             workers=[self._worker(index) for index in range(len(config.endpoints))],
             worker=config.index,
-            default_strategy=config.default_strategy,
+            default_strategy=self._state.default_strategy,
             strategies=STRATEGIES,
             limits=pb.Limits(
                 arena_capacity_bytes=usage["capacity_bytes"],

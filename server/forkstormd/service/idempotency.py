@@ -15,8 +15,8 @@ from hashlib import blake2b
 from typing import Protocol
 
 from forkstormd.core.dedupe import RequestIdReused, RequestInProgress
+from forkstormd.core_face import Dedupe, Ticket
 from forkstormd.errors import Refusal, invalid
-from forkstormd.service.core_face import Dedupe, Ticket
 
 
 class Identified(Protocol):
@@ -24,7 +24,7 @@ class Identified(Protocol):
 
     request_id: str
 
-    def SerializeToString(self, deterministic: bool = ...) -> bytes: ...
+    def SerializeToString(self, *, deterministic: bool = ...) -> bytes: ...
 
 
 def parse_request_id(text: str) -> bytes:
@@ -59,7 +59,9 @@ def begin(dedupe: Dedupe, rpc: bytes, request: Identified) -> Ticket | None:
         return None
     request_id = parse_request_id(text)
     request.request_id = ""
-    return enter(dedupe, request_id, payload_hash(rpc, request.SerializeToString(True)))
+    return enter(
+        dedupe, request_id, payload_hash(rpc, request.SerializeToString(deterministic=True))
+    )
 
 
 def enter(dedupe: Dedupe, request_id: bytes, payload: int) -> Ticket:

@@ -29,10 +29,10 @@ from forkstorm.v1 import types_pb2
 
 from forkstormd.core.errors import CoreError
 from forkstormd.core.types import TASK_SIZE, SpaceParams, VmaSpec
+from forkstormd.core_face import Spaces, Ticket
 from forkstormd.errors import Refusal, abort, invalid, limit_exceeded
 from forkstormd.maps_text import VM_SHARED, MapsError, MapsParser, MapsVma, TooManyVmas
 from forkstormd.service import replies
-from forkstormd.service.core_face import Spaces, Ticket
 from forkstormd.service.idempotency import enter, parse_request_id, payload_hash
 from forkstormd.service.requests import STACK_GAP, encode_labels, expiry_of, parameters_of
 from forkstormd.service.state import WorkerState

@@ -7,7 +7,7 @@ from time import monotonic_ns
 from forkstorm.v1 import types_pb2
 
 from forkstormd.core.types import FileInfo, ForkResult, OpResult, SpaceInfo, VmaInfo, Work
-from forkstormd.service.core_face import Spaces
+from forkstormd.core_face import Spaces
 from forkstormd.service.requests import decode_labels
 
 HEAP, STACK = b"[heap]", b"[stack]"

@@ -6,7 +6,6 @@ Everything here raises errors.Refusal, naming the request's field.
 from __future__ import annotations
 
 import base64
-import binascii
 import struct
 import zlib
 from collections.abc import Mapping
@@ -15,8 +14,8 @@ from time import monotonic_ns
 from forkstorm.v1 import types_pb2
 
 from forkstormd.core.types import MAX_MAP_COUNT, MMAP_BASE, MMAP_MIN_ADDR, TASK_SIZE, SpaceParams
+from forkstormd.core_face import Spaces
 from forkstormd.errors import invalid, limit_exceeded
-from forkstormd.service.core_face import Spaces
 
 LABEL_BYTES_MAX = 256
 PATH_BYTES_MAX = 4096
@@ -67,7 +66,9 @@ def decode_labels(encoded: bytes) -> dict[str, str]:
     return dict(zip(words[0:-1:2], words[1::2], strict=True))
 
 
-def strategy_of(number: int, default: int, field: str = "strategy") -> int:
+def strategy_of(
+    number: types_pb2.ForkStrategy, default: types_pb2.ForkStrategy, field: str = "strategy"
+) -> types_pb2.ForkStrategy:
     """The strategy to use: `default` for the unset one."""
     if number == types_pb2.FORK_STRATEGY_UNSPECIFIED:
         return default
@@ -134,11 +135,12 @@ def slot_of_token(token: str) -> int:
     """page_token, backwards; -1, which is before all slots, for the empty one."""
     if not token:
         return -1
+    refusal = invalid("page_token", "is no next_page_token of this server")
     try:
         packed = base64.b64decode(token, altchars=b"-_", validate=True)
         magic, slot, checksum = _TOKEN.unpack(packed)
-    except (ValueError, binascii.Error, struct.error):
-        magic = slot = checksum = 0
+    except (ValueError, struct.error):
+        raise refusal from None
     if magic != _TOKEN_MAGIC or checksum != zlib.crc32(packed[:8]):
-        raise invalid("page_token", "is no next_page_token of this server")
+        raise refusal
     return int(slot)

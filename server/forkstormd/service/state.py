@@ -10,13 +10,12 @@ from __future__ import annotations
 from time import monotonic_ns
 from typing import Protocol, cast
 
-from forkstormd.core.arena import Arena
-from forkstormd.core.dedupe import Dedupe
+from forkstorm.v1 import types_pb2
+
 from forkstormd.core.errors import CoreError
-from forkstormd.core.mm import MemoryManager
+from forkstormd.core_face import Arena, Spaces, request_table
 from forkstormd.errors import Refusal, limit_exceeded
 from forkstormd.launch import WorkerConfig
-from forkstormd.service import core_face
 
 IMPATIENT_NS = 20_000_000
 # A call without a deadline has one some centuries ahead, beyond what nanoseconds can count.
@@ -80,11 +79,12 @@ class Turn:
 class WorkerState:
     """One worker: its configuration and its access to the arena."""
 
-    def __init__(self, config: WorkerConfig, arena: Arena, mm: MemoryManager) -> None:
+    def __init__(self, config: WorkerConfig, arena: Arena, mm: Spaces) -> None:
         self.config = config
         self.arena = arena
-        self.mm = cast(core_face.Spaces, mm)
-        self.dedupe = cast(core_face.Dedupe, Dedupe(arena, mm))
+        self.mm = mm
+        self.default_strategy = cast(types_pb2.ForkStrategy, config.default_strategy)
+        self.dedupe = request_table(arena, mm)
         self._patience: list[None] = [None] * (config.threads - 1)
 
     def turn(self, context: Call) -> Turn:

@@ -15,9 +15,9 @@ from forkstorm.v1 import types_pb2
 
 from forkstormd.core.errors import CoreError
 from forkstormd.core.types import Work
+from forkstormd.core_face import Spaces
 from forkstormd.errors import Refusal, abort, invalid, limit_exceeded
 from forkstormd.service import replies
-from forkstormd.service.core_face import Spaces
 from forkstormd.service.requests import strategy_of
 from forkstormd.service.state import Turn, WorkerState
 
@@ -101,7 +101,7 @@ def repeat_fork(
 ) -> Iterator[pb.RepeatForkResponse]:
     """Fork and exit in blocks, strategies A B B A (and A B C C B A): one answer per block."""
     try:
-        strategies = _checked_strategies(request, state.config.default_strategy)
+        strategies = _checked_strategies(request, state.default_strategy)
         forks = request.forks_per_strategy
         size = request.block_fork_count or max(1, min(forks // _BLOCKS, _BLOCK_FORKS_MAX))
         with state.long_turn(context) as turn:
@@ -140,7 +140,9 @@ def block_plan(strategies: int, forks: int, size: int) -> Iterator[tuple[int, in
         done += count
 
 
-def _checked_strategies(request: pb.RepeatForkRequest, default: int) -> list[int]:
+def _checked_strategies(
+    request: pb.RepeatForkRequest, default: types_pb2.ForkStrategy
+) -> list[types_pb2.ForkStrategy]:
     if not 1 <= len(request.strategies) <= _STRATEGIES_MAX:
         raise invalid("strategies", f"needs 1 to {_STRATEGIES_MAX} strategies")
     strategies = [strategy_of(number, default, "strategies") for number in request.strategies]

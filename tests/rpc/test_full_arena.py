@@ -1,0 +1,128 @@
+"""No room: in the arena, in the table of spaces, in the file system. Nothing is harmed."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import pytest
+from forkstorm.v1 import address_spaces_pb2 as pb
+from forkstorm.v1 import diagnostics_pb2
+
+from tests.rpc.calls import BULK_INSERT, TREE_DUP, Api, refused
+from tests.rpc.texts import many_vmas
+from tests.serving import running_server
+
+FULL = grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+def fork_until_full(api: Api, mm_id: int, limit: str, strategy: int = TREE_DUP) -> list[int]:
+    """Children until a fork is refused for this limit."""
+    children: list[int] = []
+    with refused(FULL, "ENOMEM", limit=limit, errno="12"):
+        while len(children) < 5000:
+            children.append(api.fork(mm_id, strategy=strategy).child)
+    assert children
+    return children
+
+
+def check_unharmed(api: Api, mm_id: int, text: bytes, children: list[int]) -> None:
+    """The parent is as it was, an Exit makes room, and nothing leaked."""
+    assert api.maps_text(mm_id) == text
+    for child in children[:5]:
+        api.exit(child)
+    children[:5] = [api.fork(mm_id).child]
+    for child in children:
+        api.exit(child)
+    verified = api.diagnostics.Verify(diagnostics_pb2.VerifyRequest())
+    assert (verified.verified_space_count, list(verified.violations)) == (1, [])
+    audit = api.diagnostics.Audit(diagnostics_pb2.AuditRequest())
+    assert audit.allocated_node_count == audit.reachable_node_count
+    assert audit.allocated_record_count == audit.reachable_record_count
+
+
+@pytest.fixture
+def small() -> Iterator[Api]:
+    with running_server("--arena-bytes", "8MiB", workers=1) as server:
+        api = Api(server.address)
+        yield api
+        api.channel.close()
+
+
+@pytest.mark.parametrize("strategy", [BULK_INSERT, TREE_DUP])
+def test_a_full_arena(small: Api, strategy: int) -> None:
+    text = many_vmas(1000)
+    mm_id = small.create(text)
+    children = fork_until_full(small, mm_id, "arena", strategy)
+    check_unharmed(small, mm_id, text, children)
+
+
+def test_a_full_arena_refuses_everything_that_needs_room(small: Api) -> None:
+    mm_id = small.create(many_vmas(1000))
+    children = fork_until_full(small, mm_id, "arena")
+    # What is left over from a fork that did not fit is used up by smaller things.
+    with refused(FULL, "ENOMEM", limit="arena"):
+        for _ in range(5000):
+            small.create(many_vmas(20))
+    before = small.vmas(mm_id)
+    with refused(FULL, "ENOMEM", limit="arena"):
+        for i in range(5000):
+            small.map(mm_id, addr=0x5000_0000 + i * 0x2000)
+    with refused(FULL, "ENOMEM", limit="arena"):
+        list(
+            small.spaces.RepeatFork(
+                pb.RepeatForkRequest(mm_id=mm_id, strategies=[1, 2], forks_per_strategy=10)
+            )
+        )
+    assert small.vmas(mm_id)[: len(before)] == before
+    # Looking and ending need none.
+    small.spaces.FindVma(pb.FindVmaRequest(mm_id=mm_id, addr=0))
+    for child in children:
+        small.exit(child)
+    small.exit(small.fork(mm_id).child)
+    assert not small.diagnostics.Verify(diagnostics_pb2.VerifyRequest()).violations
+
+
+def test_a_full_table_of_spaces() -> None:
+    with running_server("--max-spaces", "20", workers=1) as server:
+        api = Api(server.address)
+        text = many_vmas(5)
+        mm_id = api.create(text)
+        children = fork_until_full(api, mm_id, "spaces")
+        assert len(children) == 19
+        with refused(FULL, "ENOMEM", limit="spaces"):
+            api.create()
+        check_unharmed(api, mm_id, text, children)
+        api.channel.close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small tmpfs needs root")
+def test_a_full_file_system(tmp_path: Path) -> None:
+    """The arena promises more than its tmpfs has: an error, never SIGBUS."""
+    folder = tmp_path / "shm"
+    folder.mkdir()
+    mount = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=24m", "tmpfs", str(folder)], capture_output=True
+    )
+    if mount.returncode != 0:
+        pytest.skip(f"cannot mount a tmpfs: {mount.stderr.decode().strip()}")
+    try:
+        with running_server("--arena-dir", str(folder), workers=1) as server:
+            api = Api(server.address)
+            text = many_vmas(2000)
+            mm_id = api.create(text)
+            # Others fill what the server thought it could have.
+            hog = folder / "hog"
+            with hog.open("wb") as file:
+                stat = os.statvfs(folder)
+                os.posix_fallocate(file.fileno(), 0, stat.f_bavail * stat.f_frsize)
+            children = fork_until_full(api, mm_id, "arena")
+            hog.unlink()
+            more = api.fork(mm_id).child
+            check_unharmed(api, mm_id, text, [*children, more])
+            api.channel.close()
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
