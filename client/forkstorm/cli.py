@@ -54,12 +54,17 @@ class _NoAnswer(_Failed):
     exit_code = 3
 
 
+def _warn(message: Warning | str, *_: Any, **__: Any) -> None:
+    click.echo(f"forkstorm: {message}", err=True)
+
+
 class _Commands(click.Group):
     def invoke(self, ctx: click.Context) -> Any:
         # The shell is no place for a stack trace, nor for Python's form of a warning.
-        warnings.showwarning = lambda message, *_: click.echo(f"forkstorm: {message}", err=True)
         try:
-            return super().invoke(ctx)
+            with warnings.catch_warnings():
+                warnings.showwarning = _warn
+                return super().invoke(ctx)
         except BrokenPipeError:
             raise
         except (Unavailable, DeadlineExceeded) as error:

@@ -1,0 +1,203 @@
+"""The command line against a real server, and what it prints where."""
+
+import io
+import os
+import socket
+import subprocess
+import sys
+import uuid
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import click
+import forkstorm
+import pytest
+from click.testing import CliRunner, Result
+from forkstorm import printing
+from forkstorm.cli import main
+
+from tests.serving import Server
+
+LAYOUT = Path(__file__).parents[2] / "loadtest" / "layouts" / "bash.maps"
+VMA_COUNT = LAYOUT.read_bytes().count(b"\n")
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def run(server: Server) -> Run:
+    """Runs the command; `fails` is the exit code it must have."""
+
+    def command(*arguments: object, fails: int = 0, stdin: bytes | None = None) -> Result:
+        environment = {"FORKSTORM_ADDRESS": server.address}
+        result = CliRunner().invoke(main, list(map(str, arguments)), input=stdin, env=environment)
+        assert result.exit_code == fails, result.output
+        assert not fails or "Traceback" not in result.output
+        return result
+
+    return command
+
+
+@pytest.fixture
+def label(server: Server) -> Iterator[str]:
+    value = uuid.uuid4().hex
+    yield f"test={value}"
+    with forkstorm.connect(server.address) as client:
+        client.exit_labelled({"test": value})
+
+
+@pytest.fixture
+def space(run: Run, label: str) -> str:
+    return run("load", LAYOUT, "--label", label).stdout.strip()
+
+
+def rows(text: str) -> dict[str, list[str]]:
+    """Tab-separated lines by their first column."""
+    return {line.split("\t")[0]: line.split("\t")[1:] for line in text.splitlines()}
+
+
+def test_load_prints_an_id_and_maps_the_text(run: Run, space: str) -> None:
+    assert space.startswith("0x")
+    assert run("maps", space).stdout_bytes == LAYOUT.read_bytes()
+    assert run("maps", int(space, 16)).stdout_bytes == LAYOUT.read_bytes()
+
+
+def test_load_reads_standard_input_and_processes(run: Run, label: str) -> None:
+    piped = run("load", "-", "-l", label, stdin=LAYOUT.read_bytes()).stdout.strip()
+    assert run("maps", piped).stdout_bytes == LAYOUT.read_bytes()
+    me = run("load", "--pid", os.getpid(), "-l", label).stdout.strip()
+    assert os.path.realpath(sys.executable) in run("maps", me).stdout
+
+
+@pytest.mark.parametrize("strategy", ["tree-dup", "bulk-insert", "linux-6.8", "linux-6.7"])
+def test_fork_prints_a_table_and_exits_the_children(
+    run: Run, space: str, label: str, strategy: str
+) -> None:
+    table = rows(run("fork", space, "--strategy", strategy, "--count", 20, "-l", label).stdout)
+    name = "TREE_DUP" if strategy in ("tree-dup", "linux-6.8") else "BULK_INSERT"
+    assert table["strategy"] == [name]
+    assert (table["forks"], table["VMAs"]) == (["20"], [str(VMA_COUNT)])
+    assert table["µs"] == ["p50", "p90", "p99", "max"]
+    core, wire = ([float(cell) for cell in table[row]] for row in ("core", "wire"))
+    assert 0 < core[0] <= core[1] <= core[2] <= core[3] < wire[3]
+    assert table["records_copied"] == [str(VMA_COUNT)]
+    assert len(run("ls", "-l", label).stdout.splitlines()) == 2
+
+
+def test_kept_children_are_printed_apart_from_the_table(run: Run, space: str, label: str) -> None:
+    result = run("fork", space, "--count", 3, "--keep", "-l", label, "--ttl", 60)
+    children = result.stdout.split()
+    assert len(set(children)) == 3
+    assert "core" in rows(result.stderr)
+    listed = rows(run("ls", "-l", label).stdout)
+    assert set(listed) == {"ID", space, *children}
+    assert listed[children[0]][4] in ("59s", "60s")
+    run("exit", *children)
+    assert set(rows(run("ls", "-l", label).stdout)) == {"ID", space}
+
+
+def test_map_and_unmap(run: Run, space: str) -> None:
+    place = "0x10000000000"
+    assert run("map", space, "2M", "--addr", place, "--fixed").stdout == f"{place}\n"
+    line = f"{place[2:]}-10000200000 rw-p 00000000 00:00 0 \n"
+    assert line in run("maps", space).stdout
+    run("unmap", space, place, "2MiB")
+    assert line not in run("maps", space).stdout
+    run("map", space, 4096, "--addr", place, "--fixed-noreplace", "--prot", "r-x", "--shared",
+        "--file", "/lib/x", "--offset", "8K")  # fmt: skip
+    assert "10000000000-10000001000 r-xs 00002000 00:00 0 " in run("maps", space).stdout
+    result = run("map", space, 4096, "--addr", place, "--fixed-noreplace", fails=1)
+    assert result.stdout == ""
+    assert result.stderr.startswith("forkstorm: EEXIST: ")
+    assert result.stderr.count("\n") == 1
+
+
+def test_info_and_verify(run: Run, space: str, label: str) -> None:
+    info = rows(run("info", space).stdout)
+    assert (info["ID"], info["VMAs"], info["labels"]) == ([space], [str(VMA_COUNT)], [label])
+    assert run("verify", space).stdout == "verified 1, violations 0\n"
+    assert run("verify").stdout.endswith("violations 0\n")
+
+
+def test_server_and_ping(run: Run, server: Server) -> None:
+    facts = rows(run("server").stdout)
+    assert facts["strategies"] == ["BULK_INSERT TREE_DUP"]
+    assert [facts[str(i)][0] for i in range(2)] == server.endpoints
+    ping = rows(run("ping", "--count", 10).stdout)
+    assert float(ping["ping"][0]) > 0
+
+
+def test_exit_by_id_and_by_label(run: Run, space: str, label: str) -> None:
+    run("exit", space)
+    result = run("info", space, fails=1)
+    assert result.stderr.startswith("forkstorm: NO_SUCH_SPACE: ")
+    run("load", LAYOUT, "-l", label)
+    run("load", LAYOUT, "-l", label)
+    assert run("exit", "-l", label).stdout == "exited 2\n"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ["exit"],
+        ["exit", "1", "-l", "a=b"],
+        ["exit", "-l", "ab"],
+        ["load"],
+        ["load", "x", "--pid", "1"],
+        ["fork", "abc"],
+        ["fork", "-1"],
+        ["fork", "0x1ffffffffffffffff"],
+        ["fork", "1", "--strategy", "vfork"],
+        ["map", "1", "4Q"],
+        ["map", "1", "4K", "--prot", "rq"],
+    ],
+)
+def test_wrong_usage_is_exit_code_2(run: Run, arguments: list[str]) -> None:
+    assert "Usage: " in run(*arguments, fails=2).stderr
+
+
+def test_a_file_that_is_not_there_is_one_line(run: Run) -> None:
+    assert run("load", "/nowhere", fails=1).stderr.startswith("forkstorm: [Errno 2]")
+    assert "MALFORMED_MAPS: line 1" in run("load", "-", stdin=b"x\n", fails=1).stderr
+
+
+def test_no_server_is_exit_code_3() -> None:
+    with socket.socket() as closed:
+        closed.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{closed.getsockname()[1]}"
+        command = [sys.executable, "-m", "forkstorm.cli", "--address", address, "ping"]
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (3, "")
+    assert done.stderr.startswith("forkstorm: UNAVAILABLE: ")
+    assert done.stderr.count("\n") == 1
+
+
+def test_help_needs_no_server() -> None:
+    for name in ["", *main.list_commands(click.Context(main))]:
+        arguments = [name, "--help"] if name else ["--help"]
+        result = CliRunner().invoke(main, arguments, env={"FORKSTORM_ADDRESS": "127.0.0.1:1"})
+        assert result.exit_code == 0
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_terminals_get_aligned_columns_and_pipes_get_tabs() -> None:
+    pipe, terminal = io.StringIO(), Terminal()
+    for out in (pipe, terminal):
+        printing.table(["name", "ns"], [("a", 5), ("bcd", 123.45)], out)
+        printing.facts([("k", "v"), ("long", 2)], out)
+    assert pipe.getvalue() == "name\tns\na\t5\nbcd\t123.5\nk\tv\nlong\t2\n"
+    lines = [line.rstrip() for line in terminal.getvalue().splitlines()]
+    assert " a          5" in lines or "a          5" in lines
+    assert "k     v" in lines
+
+
+def test_percentiles_are_measured_values() -> None:
+    out = io.StringIO()
+    printing.percentiles({"x": [3000, 1000, 2000], "y": [7000]}, out)
+    assert (
+        out.getvalue() == "µs\tp50\tp90\tp99\tmax\nx\t2.0\t3.0\t3.0\t3.0\ny\t7.0\t7.0\t7.0\t7.0\n"
+    )
