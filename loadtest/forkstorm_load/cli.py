@@ -26,9 +26,9 @@ EXIT_FAILED, EXIT_INVALID, EXIT_INTERRUPTED = 1, 3, 130
 
 
 @click.command()
-@click.option("--seconds", default=60.0, show_default=True, help="Time spent measuring.")
+@click.option("--seconds", default=54.0, show_default=True, help="Length of the Locust storm.")
 @click.option("--users", default=8, show_default=True, help="Locust users.")
-@click.option("--think-ms", default=100.0, show_default=True, help="Mean think time of a user.")
+@click.option("--think-ms", default=40.0, show_default=True, help="Mean think time of a user.")
 @click.option("--seed", default=1, show_default=True, help="Seed of the plan.")
 @click.option("--address", help="HOST:PORT of a running server; by default one is started.")
 @click.option("--strict", is_flag=True, help=f"Exit {EXIT_INVALID} when the run is not valid.")

@@ -30,10 +30,10 @@ from forkstorm_load.server import RunningServer, own_server, stop
 
 # Sizes of the A/A control: the smallest, where the clock weighs most, and two of the seed's.
 _CONTROL_VMA_COUNTS = (21, 421, 6421)
-# Shares of the storm's time.
-_CONTROL_SHARE, _BLOCKS_SHARE, _LOCUST_SHARE = 0.1, 0.35, 0.55
-# By how much sampling is prolonged when the control is not clean.
-_LONGER = 2.0
+# How long control and blocks take, as shares of the Locust storm's time.
+_CONTROL_SHARE, _BLOCKS_SHARE = 0.1, 0.35
+# When the control is not clean: so much more of it, and so many times longer blocks.
+_LONGER, _LONGER_BLOCKS = 2.0, 1.5
 # The server ends what was loaded even when this process is killed.
 _LAYOUT_TTL_S = 3600.0
 # Locust's start, and its stop with stragglers.
@@ -67,7 +67,7 @@ def run_storm(settings: Settings, display: StageDisplay) -> Outcome:
     with _server(settings.address) as server:
         with _loaded(server.address, layouts) as (what, series):
             control = _control(series, settings, display)
-            seconds = settings.seconds * _BLOCKS_SHARE * (1 if control.clean else 1.5)
+            seconds = settings.seconds * _BLOCKS_SHARE * (1 if control.clean else _LONGER_BLOCKS)
             steal = StealClock()
             with display.stage(f"blocks A B B A on {len(series)} layouts") as advance:
                 sample_rounds(list(series.values()), seconds, advance)
@@ -160,7 +160,7 @@ def _locust(
     settings: Settings, address: str, layouts: Sequence[str], advance: Advance
 ) -> dict[str, Any]:
     """Runs Locust headless in a process of its own; the result it wrote."""
-    seconds = max(1, round(settings.seconds * _LOCUST_SHARE))
+    seconds = max(1, round(settings.seconds))
     result, log = settings.output / "locust.json", settings.output / "locust.log"
     result.unlink(missing_ok=True)
     with log.open("wb") as sink:

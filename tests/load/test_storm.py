@@ -219,7 +219,7 @@ def storm(
 
 
 def test_a_short_storm_from_end_to_end(tmp_path: Path, scratch: Path) -> None:
-    process = storm(["--seconds", "6"], tmp_path, scratch)
+    process = storm(["--seconds", "4"], tmp_path, scratch)
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err.decode()
     lines = out.decode().splitlines()
@@ -243,7 +243,7 @@ def test_a_short_storm_from_end_to_end(tmp_path: Path, scratch: Path) -> None:
 
 @pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM])
 def test_a_storm_stopped_half_way_leaves_nothing(first: int, tmp_path: Path, scratch: Path) -> None:
-    process = storm(["--seconds", "12"], tmp_path, scratch)
+    process = storm(["--seconds", "8"], tmp_path, scratch)
     started = psutil.Process(process.pid)
     try:
         log = tmp_path / "locust.log"
