@@ -23,6 +23,7 @@ MODULES = (
     "mm",
     "verify",
     "dedupe",
+    "yardstick",
 )
 FLAGS = {
     "release": ["-O3", "-fno-semantic-interposition", "-fno-plt"],

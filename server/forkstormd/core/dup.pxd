@@ -1,6 +1,6 @@
 from forkstormd.core.layout cimport *
 from forkstormd.core.atomics cimport *
-from forkstormd.core.heap cimport heap_ensure, node_alloc, node_free, record_alloc, record_free
+from forkstormd.core.heap cimport heap_ensure, node_alloc, node_free, record_alloc, refill_records, record_free
 from forkstormd.core.maple cimport *
 from forkstormd.core.store cimport *
 from forkstormd.core.vma cimport vma_account, VM_SPECIAL, VM_DONTCOPY, VM_LOCKED
@@ -20,6 +20,7 @@ cdef int _bulk_insert(Task *task, Mas *old, Mas *child, bint phases) noexcept no
 cdef int _tree_dup(Task *task, Mas *old, Mas *child, bint phases) noexcept nogil
 cdef u32 _clone(Mas *child, u32 node, int levels) noexcept nogil
 cdef void _release_clone(Task *task, u32 node, int levels, u32 built) noexcept nogil
-cdef u32 _copy_vma(Task *task, u32 record) noexcept nogil
+cdef u32 _copy_vma(Task *task, u32 record, u64 flags) noexcept nogil
+cdef void _leave_out(Task *task, Record *vma) noexcept nogil
 cdef bint _late(Task *task, u64 done) noexcept nogil
 cdef void _abandon(Task *task, u32 node, int levels, u64 min, u64 max, u64 limit) noexcept nogil

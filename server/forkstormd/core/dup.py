@@ -86,17 +86,23 @@ def _late(task, done):
     return done & (DEADLINE_VMAS - 1) == 0 and task.deadline_ns != 0 and now_ns() > task.deadline_ns
 
 
-def _copy_vma(task, record):
-    """The child's copy of a VMA, or 0. LOCKED is not inherited (dup_mmap of the kernel)."""
+def _copy_vma(task, record, flags):
+    """The child's copy of a VMA with these flags, or 0. LOCKED is not inherited."""
     copy: u32 = record_alloc(task)
     if copy == 0:
         return 0
     copy_record(task.mem.base, copy, record)
-    task.work.records_copied += 1
-    # Asked of the source: the copy is still on its way through the store buffer.
-    if record_at(task.mem, record).flags & VM_LOCKED:
-        record_at(task.mem, copy).flags &= ~cython.cast(u64, VM_LOCKED)
+    if flags & VM_LOCKED:
+        record_at(task.mem, copy).flags = flags & ~cython.cast(u64, VM_LOCKED)
     return copy
+
+
+def _leave_out(task, vma):
+    """The child does not get this VMA (DONTCOPY): its counts began as the parent's."""
+    pages: i64 = (vma.end - vma.start) >> PAGE_SHIFT
+    vma_account(task_next(task), vma.flags, -pages)
+    task.next.map_count -= 1
+    task.work.entries_erased += 1
 
 
 def _bulk_insert(task, old, child, phases):
@@ -115,12 +121,10 @@ def _bulk_insert(task, old, child, phases):
     while record != 0:
         vma = record_at(mem, record)
         if vma.flags & VM_DONTCOPY:
-            vma_account(task_next(task), vma.flags, -cython.cast(i64, (vma.end - vma.start) >> PAGE_SHIFT))
-            task.next.map_count -= 1
-            task.work.entries_erased += 1
+            _leave_out(task, vma)
         else:
             done += 1
-            copy = 0 if _late(task, done) else _copy_vma(task, record)
+            copy = 0 if _late(task, done) else _copy_vma(task, record, vma.flags)
             if copy == 0:
                 result = -ENOMEM
                 break
@@ -129,6 +133,7 @@ def _bulk_insert(task, old, child, phases):
                 record_free(task, copy)
                 break
         record = mas_next(old)
+    task.work.records_copied = done
     if result == 0:
         result = mas_destroy(child)
     if result != 0:
@@ -196,22 +201,21 @@ def _tree_dup(task, old, child, phases):
         vma = record_at(mem, record)
         end = vma.end
         if vma.flags & VM_DONTCOPY:
-            vma_account(task_next(task), vma.flags, -cython.cast(i64, (vma.end - vma.start) >> PAGE_SHIFT))
-            task.next.map_count -= 1
-            task.work.entries_erased += 1
+            _leave_out(task, vma)
             result = mas_store(child, vma.start, end - 1, 0, 0)
             if result != 0:
                 end = vma.start
                 break
         else:
             done += 1
-            copy = 0 if _late(task, done) else _copy_vma(task, record)
+            copy = 0 if _late(task, done) else _copy_vma(task, record, vma.flags)
             if copy == 0:
                 result = -ENOMEM
                 end = vma.start
                 break
             mas_store(child, vma.start, end - 1, copy, (vma.flags & VM_SPECIAL) != 0)
         record = mas_next(child) if child.depth != 0 else mas_find(child, end)
+    task.work.records_copied = done
     if result != 0:
         if _late(task, 0):
             result = -ETIMEDOUT

@@ -41,7 +41,7 @@ def heap_ensure(task, nodes, records):
         if not _refill_nodes(task):
             return -ENOMEM
     while lane.record_count < records:
-        if not _refill_records(task):
+        if not refill_records(task):
             return -ENOMEM
     return 0
 
@@ -56,14 +56,16 @@ def node_alloc(task):
     return lane.nodes[count]
 
 
-def record_alloc(task):
-    """A record's index, or 0 when there is no memory. The contents are old."""
-    lane: LaneP = task.lane
-    if lane.record_count == 0 and not _refill_records(task):
-        return 0
-    count: u32 = lane.record_count - 1
-    lane.record_count = count
-    return lane.records[count]
+if not cython.compiled:
+
+    def record_alloc(task):
+        """A record's index, or 0 when there is no memory. The contents are old."""
+        lane = task.lane
+        if lane.record_count == 0 and not refill_records(task):
+            return 0
+        count = lane.record_count - 1
+        lane.record_count = count
+        return lane.records[count]
 
 
 def node_free(task, node):
@@ -115,7 +117,7 @@ def _refill_nodes(task):
     return True
 
 
-def _refill_records(task):
+def refill_records(task):
     """At least one record into the magazine, from one block."""
     lane: LaneP = task.lane
     while lane.warm_record_count:

@@ -177,28 +177,35 @@ def mas_prev_slot(mas):
     return 0
 
 
-def mas_next(mas):
-    """The next record, or 0 at the end (depth 0). Two NULL ranges never touch."""
-    level: cython.int = mas.height - 1
-    leaf: LeafP = leaf_at(mas.mem, mas.node[level])
-    offset: cython.int = mas.offset[level] + 1
-    record: u32
-    # By far the most frequent: a neighbour in the same leaf, perhaps behind a gap.
-    if offset < leaf.end:
-        record = leaf.slot[offset]
-        mas.index = mas.last + 1
-        if record == 0 and offset + 1 < leaf.end:
-            mas.index = leaf.pivot[offset] + 1
-            offset += 1
-            record = leaf.slot[offset]
-        mas.offset[level] = offset
-        mas.last = leaf.pivot[offset]
-        if record != 0:
-            return record
-    record = mas_next_slot(mas)
+def mas_next_leaf(mas):
+    """mas_next when the next record is not, or not for sure, in the same leaf."""
+    record: u32 = mas_next_slot(mas)
     if record == 0 and mas.depth != 0:
         record = mas_next_slot(mas)
     return record
+
+
+if not cython.compiled:
+
+    def mas_next(mas):
+        """The next record, or 0 at the end (depth 0). Two NULL ranges never touch, so by far the
+        most frequent is a neighbour in the same leaf, perhaps behind a gap."""
+        level = mas.height - 1
+        leaf = leaf_at(mas.mem, mas.node[level])
+        offset = mas.offset[level] + 1
+        if offset < leaf.end:
+            record = leaf.slot[offset]
+            if record != 0:
+                mas.index = mas.last + 1
+                mas.offset[level] = offset
+                mas.last = leaf.pivot[offset]
+                return record
+            if offset + 1 < leaf.end:
+                mas.index = leaf.pivot[offset] + 1
+                mas.offset[level] = offset + 1
+                mas.last = leaf.pivot[offset + 1]
+                return leaf.slot[offset + 1]
+        return mas_next_leaf(mas)
 
 
 def mas_prev(mas):

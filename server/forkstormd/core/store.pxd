@@ -4,7 +4,27 @@ from forkstormd.core.heap cimport heap_ensure, node_alloc, node_free, record_fre
 from forkstormd.core.maple cimport mas_init, mas_walk, mas_next_slot, leaf_gap, inner_gap
 from libc.errno cimport ENOMEM
 
-cdef int mas_store(Mas *mas, u64 first, u64 last, u32 record, u32 special) noexcept nogil
+# Inline, because a fork spends its time here: mas_store of store.py, word for word.
+cdef inline int mas_store(Mas *mas, u64 first, u64 last, u32 record, u32 special) noexcept nogil:
+    cdef int level = mas.height - 1
+    cdef Leaf *leaf
+    cdef int offset
+    if mas.index == first and mas.last == last and mas.depth != 0 and record != 0:
+        leaf = leaf_at(mas.mem, mas.node[level])
+        offset = mas.offset[level]
+        if (
+            leaf.stamp == mas.stamp
+            and leaf.slot[offset] != 0
+            and (leaf.special >> offset) & 1 == special
+        ):
+            if not mas.keep_records:
+                mas_retire(mas, DROP_RECORD, leaf.slot[offset], 0)
+            leaf.slot[offset] = record
+            mas.task.work.slots_written += 1
+            return 0
+    return mas_store_range(mas, first, last, record, special)
+
+cdef int mas_store_range(Mas *mas, u64 first, u64 last, u32 record, u32 special) noexcept nogil
 cdef int mas_store_pieces(Mas *mas, u64 first, u64 last) noexcept nogil
 cdef int mas_reserve(Mas *mas, u32 nodes) noexcept nogil
 cdef int mas_destroy(Mas *mas) noexcept nogil
@@ -17,7 +37,7 @@ cdef u32 inner_gap_slot(Inner *inner) noexcept nogil
 cdef u32 node_new(Mas *mas) noexcept nogil
 
 cdef int _room(Mas *mas) noexcept nogil
-cdef void _retire(Mas *mas, int kind, u32 index, int levels) noexcept nogil
+cdef void mas_retire(Mas *mas, int kind, u32 index, int levels) noexcept nogil
 cdef void _own_path(Mas *mas) noexcept nogil
 cdef u32 _own(Mas *mas, u32 node, int level) noexcept nogil
 cdef int _store_leaf(Mas *mas, u64 first, u64 last) noexcept nogil

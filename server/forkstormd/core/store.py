@@ -35,24 +35,33 @@ if not cython.compiled:
     from forkstormd.core.maple import inner_gap, leaf_gap, mas_init, mas_next_slot, mas_walk
 
 
-def mas_store(mas, first, last, record, special):
-    """Store one record, or NULL (0), over [first, last]. special: a fork treats it specially."""
-    level: cython.int = mas.height - 1
-    leaf: LeafP
-    offset: cython.int
-    if mas.index == first and mas.last == last and mas.depth != 0 and record != 0:
-        leaf = leaf_at(mas.mem, mas.node[level])
-        offset = mas.offset[level]
-        if (
-            leaf.stamp == mas.stamp
-            and leaf.slot[offset] != 0
-            and (leaf.special >> offset) & 1 == special
-        ):
-            if not mas.keep_records:
-                _retire(mas, DROP_RECORD, leaf.slot[offset], 0)
-            leaf.slot[offset] = record
-            mas.task.work.slots_written += 1
-            return 0
+if not cython.compiled:
+
+    def mas_store(mas, first, last, record, special):
+        """Store one record, or NULL (0), over [first, last]; special: a fork treats it specially.
+
+        Returns 0 or -ENOMEM. Where the cursor stands at exactly this range, and a record of the
+        same kind is there, one slot of a node that is owned is all that changes.
+        """
+        level = mas.height - 1
+        if mas.index == first and mas.last == last and mas.depth != 0 and record != 0:
+            leaf = leaf_at(mas.mem, mas.node[level])
+            offset = mas.offset[level]
+            if (
+                leaf.stamp == mas.stamp
+                and leaf.slot[offset] != 0
+                and (leaf.special >> offset) & 1 == special
+            ):
+                if not mas.keep_records:
+                    mas_retire(mas, DROP_RECORD, leaf.slot[offset], 0)
+                leaf.slot[offset] = record
+                mas.task.work.slots_written += 1
+                return 0
+        return mas_store_range(mas, first, last, record, special)
+
+
+def mas_store_range(mas, first, last, record, special):
+    """mas_store in general."""
     mas.piece_count = 1
     mas.piece_last[0] = last
     mas.piece_record[0] = record
@@ -180,7 +189,7 @@ def _room(mas):
 # --- retiring and dropping -------------------------------------------------------------------
 
 
-def _retire(mas, kind, index, levels):
+def mas_retire(mas, kind, index, levels):
     """Remember what the new version no longer holds. levels: height of a DROP_NODE's subtree."""
     task: TaskP = mas.task
     if kind == DROP_RECORD and mas.keep_records:
@@ -256,7 +265,7 @@ def _own(mas, node, level):
     leaf = leaf_at(mem, copy)
     leaf.stamp = mas.stamp
     if mem.refs[node] == 0:
-        _retire(mas, DROP_SHELL, node, 0)
+        mas_retire(mas, DROP_SHELL, node, 0)
         return copy
     if level == mas.height - 1:
         for offset in range(leaf.end + 1):
@@ -266,7 +275,7 @@ def _own(mas, node, level):
         inner = inner_at(mem, copy)
         for offset in range(inner.end + 1):
             ref_add(mem, inner.slot[offset], 1)
-    _retire(mas, DROP_NODE, node, mas.height - level)
+    mas_retire(mas, DROP_NODE, node, mas.height - level)
     return copy
 
 
@@ -351,7 +360,7 @@ def _store_leaf(mas, first, last):
         else:
             vmas -= 1
             specials -= (leaf.special >> i) & 1
-            _retire(mas, DROP_RECORD, leaf.slot[i], 0)
+            mas_retire(mas, DROP_RECORD, leaf.slot[i], 0)
     mask = leaf.special & ((1 << left) - 1)
     mask |= cython.cast(u32, leaf.special >> (right + 1)) << (left + count)
     i = left + count - right - 1  # by how much the tail moves
@@ -640,11 +649,11 @@ def _gather_leaves(mas, right, first, last, keep):
     _push_node(right, level, keep, right_leaf.end + 1)
     for i in range(mas.offset[level], keep if same else leaf.end + 1):
         if leaf.slot[i] != 0:
-            _retire(mas, DROP_RECORD, leaf.slot[i], 0)
+            mas_retire(mas, DROP_RECORD, leaf.slot[i], 0)
     if not same:
         for i in range(keep):
             if right_leaf.slot[i] != 0:
-                _retire(mas, DROP_RECORD, right_leaf.slot[i], 0)
+                mas_retire(mas, DROP_RECORD, right_leaf.slot[i], 0)
         _consume(right, level)
     _consume(mas, level)
 
@@ -655,7 +664,7 @@ def _drop_children(mas, level, begin, end):
     i: cython.int
     for i in range(begin, end):
         if inner.slot[i] != 0:
-            _retire(mas, DROP_NODE, inner.slot[i], mas.height - level - 1)
+            mas_retire(mas, DROP_NODE, inner.slot[i], mas.height - level - 1)
             inner.slot[i] = 0
 
 

@@ -1,5 +1,5 @@
 from forkstormd.core.layout cimport *
-from forkstormd.core.heap cimport heap_ensure, record_alloc, record_free
+from forkstormd.core.heap cimport heap_ensure, record_alloc, refill_records, record_free
 from forkstormd.core.atomics cimport copy_record
 from forkstormd.core.maple cimport *
 from forkstormd.core.store cimport mas_store_pieces

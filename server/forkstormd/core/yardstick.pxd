@@ -1,0 +1,10 @@
+from libc.stdlib cimport malloc, free as c_free
+from libc.string cimport memcpy, memset
+from forkstormd.core.layout cimport *
+from forkstormd.core.atomics cimport *
+from forkstormd.core.heap cimport heap_ensure, record_alloc
+from forkstormd.core.maple cimport *
+from forkstormd.core.store cimport mas_store, mas_store_range, mas_retire
+from forkstormd.core.space cimport *
+from forkstormd.core.mm cimport MemoryManager
+from forkstormd.core.vma cimport VM_SPECIAL
