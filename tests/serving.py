@@ -28,6 +28,7 @@ class Server:
     pid: int
     process: subprocess.Popen[bytes]
     log: Path
+    announce: Path
 
     def stop(self) -> int:
         """SIGTERM, and wait; the exit code."""
@@ -60,7 +61,7 @@ def running_server(
             )
         try:
             told = _wait_announced(process, announce, log)
-            yield Server(told["address"], told["endpoints"], told["pid"], process, log)
+            yield Server(told["address"], told["endpoints"], told["pid"], process, log, announce)
         finally:
             if process.poll() is None:
                 process.send_signal(signal.SIGTERM)

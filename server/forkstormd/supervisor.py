@@ -49,7 +49,7 @@ _END_S = 5.0
 _REAP_SPACES = 1000
 _REAP_LOCK_NS = 50_000_000
 _LANES_SPARE = 8
-_STALE_S = 10.0
+_STALE_S = 2.0
 _ARENA_PREFIX, _ARENA_SUFFIX = "forkstorm-", ".arena"
 _STOP = {signal.SIGTERM, signal.SIGINT}
 

@@ -43,7 +43,7 @@ class Api:
         text: bytes = b"",
         labels: Mapping[str, str] | None = None,
         ttl_ns: int = 0,
-        **parameters: int,
+        parameters: Mapping[str, int] | None = None,
     ) -> int:
         answer = self.spaces.CreateAddressSpace(
             pb.CreateAddressSpaceRequest(
@@ -51,7 +51,7 @@ class Api:
                 maps_text=text,
                 labels=labels,
                 ttl_ns=ttl_ns,
-                parameters=types_pb2.SpaceParameters(**parameters),
+                parameters=types_pb2.SpaceParameters(**(parameters or {})),
             )
         )
         return cast(int, answer.mm_id)
@@ -94,7 +94,7 @@ class Api:
         answer = self.spaces.GetAddressSpace(pb.GetAddressSpaceRequest(mm_id=mm_id))
         return cast(types_pb2.AddressSpace, answer.address_space)
 
-    def list(self, **fields: object) -> pb.ListAddressSpacesResponse:
+    def page(self, **fields: object) -> pb.ListAddressSpacesResponse:
         request = pb.ListAddressSpacesRequest(**fields)  # type: ignore[arg-type]
         return cast(pb.ListAddressSpacesResponse, self.spaces.ListAddressSpaces(request))
 

@@ -86,7 +86,7 @@ def test_any_worker_serves_any_space(workers: list[Api]) -> None:
 
 def test_a_deadline_that_has_passed(api: Api) -> None:
     mm_id = api.create(many_vmas(20_000))
-    before = api.list(page_size=1000, labels={"of": "deadline"}).address_spaces
+    before = api.page(page_size=1000, labels={"of": "deadline"}).address_spaces
     assert not before
     with pytest.raises(grpc.RpcError) as caught:
         api.spaces.Fork(
@@ -100,7 +100,7 @@ def test_a_deadline_that_has_passed(api: Api) -> None:
         )
     assert caught.value.code() is grpc.StatusCode.DEADLINE_EXCEEDED
     time.sleep(0.2)
-    assert not api.list(labels={"of": "deadline"}).address_spaces
+    assert not api.page(labels={"of": "deadline"}).address_spaces
     assert api.info(mm_id).vma_count == 20_000
     api.exit(mm_id)
 
@@ -115,9 +115,9 @@ def test_a_cancelled_fork_publishes_no_child(api: Api) -> None:
         if call.cancel():
             assert call.cancelled()
     deadline = time.monotonic() + 5
-    while api.list(labels={"of": "cancelled"}).address_spaces and time.monotonic() < deadline:
+    while api.page(labels={"of": "cancelled"}).address_spaces and time.monotonic() < deadline:
         time.sleep(0.05)
-    assert not api.list(labels={"of": "cancelled"}).address_spaces
+    assert not api.page(labels={"of": "cancelled"}).address_spaces
     api.exit(mm_id)
 
 

@@ -74,7 +74,9 @@ def test_a_full_arena_refuses_everything_that_needs_room(small: Api) -> None:
     with refused(FULL, "ENOMEM", limit="arena"):
         list(
             small.spaces.RepeatFork(
-                pb.RepeatForkRequest(mm_id=mm_id, strategies=[1, 2], forks_per_strategy=10)
+                pb.RepeatForkRequest(
+                    mm_id=mm_id, strategies=[BULK_INSERT, TREE_DUP], forks_per_strategy=10
+                )
             )
         )
     assert small.vmas(mm_id)[: len(before)] == before

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import grpc
@@ -118,8 +118,7 @@ def test_what_the_caller_says_counts_more_than_the_text(api: Api) -> None:
     mm_id = api.create(
         b"10000-20000 rw-p 00000000 00:00 0                          [heap]\n"
         b"7f0000000000-7f0000001000 rw-p 00000000 00:00 0 \n",
-        mmap_base=1 << 40,
-        start_brk=0x8000,
+        parameters={"mmap_base": 1 << 40, "start_brk": 0x8000},
     )
     info = api.info(mm_id)
     assert (info.parameters.mmap_base, info.parameters.start_brk, info.brk) == (
@@ -199,7 +198,11 @@ GOOD = b"10000-11000 rw-p 00000000 00:00 0 \n"
     ],
 )
 def test_malformed_text_names_the_line(api: Api, text: bytes, line: int, says: str) -> None:
-    for call in (lambda: api.create(text), lambda: import_text(api, text, 11)):
+    calls: list[Callable[[], int]] = [
+        lambda: api.create(text),
+        lambda: import_text(api, text, 11),
+    ]
+    for call in calls:
         with refused(
             CODE.INVALID_ARGUMENT, "MALFORMED_MAPS", line=str(line), field="maps_text"
         ) as told:
@@ -211,7 +214,7 @@ def test_malformed_text_names_the_line(api: Api, text: bytes, line: int, says: s
 
 def test_a_vma_across_task_size(api: Api) -> None:
     with refused(CODE.INVALID_ARGUMENT, "INVALID_REQUEST", field="parameters.task_size"):
-        api.create(b"10000-12000 rw-p 00000000 00:00 0 \n", task_size=0x11000)
+        api.create(b"10000-12000 rw-p 00000000 00:00 0 \n", parameters={"task_size": 0x11000})
 
 
 def test_settings_come_first_and_once(api: Api) -> None:
@@ -235,4 +238,4 @@ def test_an_import_that_breaks_off_makes_nothing(api: Api) -> None:
 
     with pytest.raises(grpc.RpcError):
         api.spaces.ImportAddressSpace(pieces())
-    assert not api.list(labels=labels).address_spaces
+    assert not api.page(labels=labels).address_spaces

@@ -17,6 +17,7 @@ from tests.rpc.calls import (
     MAP_SHARED,
     NO_SPACE,
     PRIVATE_ANONYMOUS,
+    TREE_DUP,
     Api,
     refused,
     request_id,
@@ -153,13 +154,13 @@ def test_unmapping_nothing_is_fine(api: Api, space: int) -> None:
 
 
 def test_limits_are_named(api: Api) -> None:
-    mm_id = api.create(max_map_count=2, task_size=1 << 30, mmap_base=1 << 24)
+    mm_id = api.create(parameters={"max_map_count": 2, "task_size": 1 << 30, "mmap_base": 1 << 24})
     for addr in (0x10000, 0x20000, 0x30000):
         api.map(mm_id, addr=addr)
     with refused(CODE.RESOURCE_EXHAUSTED, "ENOMEM", limit="max_map_count"):
         api.map(mm_id, addr=0x40000)
     api.exit(mm_id)
-    mm_id = api.create(task_size=1 << 20)
+    mm_id = api.create(parameters={"task_size": 1 << 20})
     api.map(mm_id, (1 << 20) - 0x2000)
     with refused(CODE.RESOURCE_EXHAUSTED, "ENOMEM", limit="placement"):
         api.map(mm_id, 0x10000)
@@ -221,7 +222,7 @@ def test_every_call_on_a_space_knows_stale_ids(api: Api) -> None:
         lambda: list(api.spaces.StreamVmas(pb.StreamVmasRequest(mm_id=NO_SPACE))),
         lambda: list(
             api.spaces.RepeatFork(
-                pb.RepeatForkRequest(mm_id=NO_SPACE, strategies=[1], forks_per_strategy=1)
+                pb.RepeatForkRequest(mm_id=NO_SPACE, strategies=[TREE_DUP], forks_per_strategy=1)
             )
         ),
         lambda: api.spaces.GetAddressSpace(pb.GetAddressSpaceRequest(mm_id=NO_SPACE)),

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import grpc
 import pytest
 from forkstorm.v1 import address_spaces_pb2 as pb
 
-from tests.rpc.calls import PRIVATE_ANONYMOUS, Api, refused, request_id
+from tests.rpc.calls import BULK_INSERT, PRIVATE_ANONYMOUS, Api, refused, request_id
 
 CODE = grpc.StatusCode
 
@@ -33,7 +33,7 @@ def test_a_fork_retried_on_another_worker(
     assert again.replayed
     again.replayed = False
     assert again == answer
-    assert len(first.list(labels=labels).address_spaces) == 1
+    assert len(first.page(labels=labels).address_spaces) == 1
 
 
 def test_every_mutation_is_replayed(workers: list[Api], labels: dict[str, str]) -> None:
@@ -95,12 +95,15 @@ def test_an_id_used_for_something_else(workers: list[Api], space: int) -> None:
     first, second = workers
     used = request_id()
     child = first.spaces.Fork(pb.ForkRequest(request_id=used, mm_id=space)).child
-    for call in (
+    calls: tuple[Callable[[], object], ...] = (
         lambda: second.spaces.Fork(pb.ForkRequest(request_id=used, mm_id=child)),
-        lambda: second.spaces.Fork(pb.ForkRequest(request_id=used, mm_id=space, strategy=1)),
+        lambda: second.spaces.Fork(
+            pb.ForkRequest(request_id=used, mm_id=space, strategy=BULK_INSERT)
+        ),
         # The very bytes of the fork, as another RPC.
         lambda: second.spaces.Exit(pb.ExitRequest(request_id=used, mm_id=space)),
-    ):
+    )
+    for call in calls:
         with refused(CODE.FAILED_PRECONDITION, "REQUEST_ID_REUSED", field="request_id"):
             call()
     assert first.info(space).mm_id == space
@@ -168,7 +171,7 @@ def test_many_attempts_at_once_fork_once(
             try:
                 children.append(api.spaces.Fork(request).child)
             except grpc.RpcError as error:
-                others.append(error.code().name)  # type: ignore[attr-defined]
+                others.append(error.code().name)
 
         threads = [threading.Thread(target=attempt, args=(workers[i % 2],)) for i in range(4)]
         for thread in threads:
@@ -178,4 +181,4 @@ def test_many_attempts_at_once_fork_once(
         assert len(set(children)) == 1
         assert set(others) <= {"ABORTED"}
         workers[0].exit(children[0])
-    assert not workers[0].list(labels=labels).address_spaces
+    assert not workers[0].page(labels=labels).address_spaces

@@ -6,6 +6,8 @@ import os
 import platform
 import subprocess
 import sys
+from pathlib import Path
+from typing import Any
 
 import grpc
 import pytest
@@ -30,7 +32,7 @@ def test_all_workers_tell_the_same(workers: list[Api], server: Server) -> None:
         assert [worker.restart_count for worker in answer.workers] == [0, 0]
         assert [worker.pinned_cpu for worker in answer.workers] == [-1, -1]
         for worker in answer.workers:
-            command = open(f"/proc/{worker.pid}/cmdline", "rb").read()
+            command = Path(f"/proc/{worker.pid}/cmdline").read_bytes()
             assert b"forkstormd.worker" in command
             assert worker.cpu_seconds > 0
             assert 10 << 20 < worker.rss_bytes <= 70 << 20
@@ -93,13 +95,13 @@ def test_the_audit_comes_out_even() -> None:
 
 @pytest.mark.parametrize("service", ["", "forkstorm.v1.AddressSpaces", "forkstorm.v1.Diagnostics"])
 def test_health(api: Api, service: str) -> None:
-    stub = health_pb2_grpc.HealthStub(api.channel)
+    stub: Any = health_pb2_grpc.HealthStub(api.channel)
     answer = stub.Check(health_pb2.HealthCheckRequest(service=service))
     assert answer.status == health_pb2.HealthCheckResponse.SERVING
 
 
 def test_health_of_an_unknown_service(api: Api) -> None:
-    stub = health_pb2_grpc.HealthStub(api.channel)
+    stub: Any = health_pb2_grpc.HealthStub(api.channel)
     with pytest.raises(grpc.RpcError) as caught:
         stub.Check(health_pb2.HealthCheckRequest(service="other"))
     assert caught.value.code() is CODE.NOT_FOUND
@@ -108,9 +110,8 @@ def test_health_of_an_unknown_service(api: Api) -> None:
 def test_health_says_not_serving_before_the_end() -> None:
     with running_server(workers=1) as own:
         api = Api(own.endpoints[0])
-        watch = health_pb2_grpc.HealthStub(api.channel).Watch(
-            health_pb2.HealthCheckRequest(service="forkstorm.v1.AddressSpaces")
-        )
+        stub: Any = health_pb2_grpc.HealthStub(api.channel)
+        watch = stub.Watch(health_pb2.HealthCheckRequest(service="forkstorm.v1.AddressSpaces"))
         assert next(watch).status == health_pb2.HealthCheckResponse.SERVING
         os.kill(own.pid, 15)
         assert next(watch).status == health_pb2.HealthCheckResponse.NOT_SERVING
@@ -120,7 +121,7 @@ def test_health_says_not_serving_before_the_end() -> None:
 
 
 def test_reflection_lists_services_and_their_files(api: Api) -> None:
-    stub = reflection_pb2_grpc.ServerReflectionStub(api.channel)
+    stub: Any = reflection_pb2_grpc.ServerReflectionStub(api.channel)
     requests = [
         reflection_pb2.ServerReflectionRequest(list_services=""),
         reflection_pb2.ServerReflectionRequest(file_containing_symbol="forkstorm.v1.AddressSpaces"),

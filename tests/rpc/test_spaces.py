@@ -33,7 +33,7 @@ def test_parameters_are_kept(api: Api) -> None:
         "start_brk": 12_345,
         "max_map_count": 7,
     }
-    mm_id = api.create(**given)
+    mm_id = api.create(parameters=given)
     parameters = api.info(mm_id).parameters
     assert {name: getattr(parameters, name) for name in given} == given
     assert api.info(mm_id).brk == 12_345
@@ -41,7 +41,7 @@ def test_parameters_are_kept(api: Api) -> None:
 
 
 def test_a_small_task_gets_a_fitting_mmap_base(api: Api) -> None:
-    small, large = api.create(task_size=1 << 20), api.create(task_size=1 << 40)
+    small, large = (api.create(parameters={"task_size": size}) for size in (1 << 20, 1 << 40))
     assert api.info(small).parameters.mmap_base == 1 << 20
     assert api.info(large).parameters.mmap_base == (1 << 40) - (128 << 20)
     for mm_id in (small, large):
@@ -63,7 +63,7 @@ def test_a_small_task_gets_a_fitting_mmap_base(api: Api) -> None:
 )
 def test_impossible_parameters_are_named(api: Api, name: str, value: int) -> None:
     with refused(INVALID, "INVALID_REQUEST", field=f"parameters.{name}"):
-        api.create(**{name: value})
+        api.create(parameters={name: value})
 
 
 def test_labels_come_back_and_select(api: Api) -> None:
@@ -71,13 +71,13 @@ def test_labels_come_back_and_select(api: Api) -> None:
     one = api.create(labels={"run": run, "n": "1", "ключ": "значение"})
     two = api.create(labels={"run": run, "n": "2"})
     assert dict(api.info(one).labels) == {"run": run, "n": "1", "ключ": "значение"}
-    assert {s.mm_id for s in api.list(labels={"run": run}).address_spaces} == {one, two}
-    assert [s.mm_id for s in api.list(labels={"run": run, "n": "2"}).address_spaces] == [two]
+    assert {s.mm_id for s in api.page(labels={"run": run}).address_spaces} == {one, two}
+    assert [s.mm_id for s in api.page(labels={"run": run, "n": "2"}).address_spaces] == [two]
     answer = api.spaces.Exit(
         pb.ExitRequest(request_id=request_id(), labels=pb.Labels(labels={"run": run}))
     )
     assert answer.exited_count == 2
-    assert not api.list(labels={"run": run}).address_spaces
+    assert not api.page(labels={"run": run}).address_spaces
     again = api.spaces.Exit(
         pb.ExitRequest(request_id=request_id(), labels=pb.Labels(labels={"run": run}))
     )
@@ -105,14 +105,14 @@ def test_labels_have_a_limit(api: Api) -> None:
 def test_pages_survive_spaces_that_come_and_go(api: Api) -> None:
     run = request_id()
     made = {api.create(labels={"run": run}) for _ in range(7)}
-    first = api.list(page_size=3, labels={"run": run})
+    first = api.page(page_size=3, labels={"run": run})
     seen = [s.mm_id for s in first.address_spaces]
     assert len(seen) == 3
     gone = next(iter(made - set(seen)))
     api.exit(gone)
     api.exit(seen[0])
     while first.next_page_token:
-        first = api.list(page_size=3, labels={"run": run}, page_token=first.next_page_token)
+        first = api.page(page_size=3, labels={"run": run}, page_token=first.next_page_token)
         seen += [s.mm_id for s in first.address_spaces]
     assert sorted(seen) == sorted(made - {gone})
     slots = [mm_id & 0xFFFFF for mm_id in seen]
@@ -123,7 +123,7 @@ def test_pages_survive_spaces_that_come_and_go(api: Api) -> None:
 @pytest.mark.parametrize("token", ["x", "AAAA", "Zg==", "ZnNsMQAAAAEAAAAA", "ü", "ZnNsMQAAAAH2"])
 def test_a_bad_page_token(api: Api, token: str) -> None:
     with refused(INVALID, "INVALID_REQUEST", field="page_token"):
-        api.list(page_token=token)
+        api.page(page_token=token)
 
 
 def test_unknown_and_stale_ids(api: Api, space: int) -> None:
@@ -155,7 +155,7 @@ def test_spaces_end_when_their_time_is_up(api: Api) -> None:
     gone: set[int] = set()
     while gone != {mortal, child} and time.monotonic() < deadline:
         time.sleep(0.05)
-        alive = {s.mm_id for s in api.list(page_size=1000).address_spaces}
+        alive = {s.mm_id for s in api.page(page_size=1000).address_spaces}
         gone = {mortal, child, survivor, far} - alive
     assert gone == {mortal, child}
     assert api.info(survivor).ttl_ns == 0
