@@ -42,7 +42,8 @@ clean:  ## remove everything that was built
 
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
-	$(BIN)/python -m pip install --quiet --group dev --editable '.[loadtest]' && touch $@
+	$(BIN)/python -m pip install --quiet --group dev
+	$(BIN)/python -m pip install --quiet --no-build-isolation --editable '.[loadtest]' && touch $@
 
 $(VENV)/core: $(VENV)/installed setup.py $(CORE)
 	$(BIN)/python setup.py --quiet build_ext --inplace --parallel 2 && touch $@
