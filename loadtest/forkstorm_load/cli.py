@@ -10,7 +10,6 @@ import json
 import signal
 import sys
 from pathlib import Path
-from types import FrameType
 
 import click
 from forkstorm import ForkstormError
@@ -49,10 +48,11 @@ def main(
     output: Path,
 ) -> None:
     """Storms a server with forks under both kernel strategies and prints what each costs."""
-    # A terminated storm stops what it started, as after Ctrl-C.
-    signal.signal(signal.SIGTERM, _interrupt)
     settings = Settings(seconds, users, think_ms, seed, address, output)
     display = StageDisplay()
+    # A terminated storm stops what it started, as after Ctrl-C.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: display.interrupt())
     try:
         outcome = run_storm(settings, display)
     except KeyboardInterrupt:
@@ -79,10 +79,6 @@ def _write(outcome: Outcome, output: Path) -> None:
     for line in lines:
         click.secho(line, bold=line in told)
     click.echo(f"Written to {output}/: summary.json, t_of_n.png, t_of_n.svg, locust.html, *.csv")
-
-
-def _interrupt(_signal: int, _frame: FrameType | None) -> None:
-    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

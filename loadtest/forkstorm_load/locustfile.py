@@ -6,8 +6,10 @@ grpc must be told about gevent before it is used, and only in the process that w
 
 from __future__ import annotations
 
+import signal
 from typing import Any
 
+import gevent
 import grpc.experimental.gevent as grpc_gevent
 import locust
 
@@ -20,8 +22,19 @@ __all__ = ["ForkStormUser"]
 locust_stats.install()
 
 
+def _interrupt() -> None:
+    """Raises KeyboardInterrupt in Locust's main greenlet.
+
+    Python would raise it in whatever runs just then, also within grpc and under grpc's locks, which
+    nobody would ever release.
+    """
+    gevent.get_hub().handle_system_error(KeyboardInterrupt, KeyboardInterrupt())
+
+
 def _on_init(environment: Any, **_: Any) -> None:
     grpc_gevent.init_gevent()
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:
+        gevent.signal_handler(signal.SIGINT, _interrupt)
     ForkStormUser.storm = Storm(environment)
 
 

@@ -14,6 +14,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from forkstorm_load.progress import Advance
+
 _READY_S = 30.0
 _STOP_S = 15.0
 _PR_SET_PDEATHSIG = 1
@@ -32,9 +34,10 @@ class RunningServer:
 
 
 @contextmanager
-def own_server(workers: int = 2) -> Iterator[RunningServer]:
+def own_server(workers: int = 2, advance: Advance = lambda _: None) -> Iterator[RunningServer]:
     """A server on a free loopback port for the time of the block. ServerError when it cannot start.
 
+    `advance` is told of the waiting until it is ready, and may interrupt it.
     Enter it before this process makes its first gRPC channel: fork and gRPC do not mix.
     """
     with tempfile.TemporaryDirectory(prefix="forkstorm-storm-") as scratch:
@@ -52,7 +55,7 @@ def own_server(workers: int = 2) -> Iterator[RunningServer]:
                 preexec_fn=_die_with_parent,
             )
         try:
-            yield RunningServer(_wait_ready(process, announce, log), process.pid)
+            yield RunningServer(_wait_ready(process, announce, log, advance), process.pid)
         finally:
             stop(process)
 
@@ -68,9 +71,12 @@ def stop(process: subprocess.Popen[bytes], first: int = signal.SIGTERM) -> int:
     return process.wait()
 
 
-def _wait_ready(process: subprocess.Popen[bytes], announce: Path, log: Path) -> str:
+def _wait_ready(
+    process: subprocess.Popen[bytes], announce: Path, log: Path, advance: Advance
+) -> str:
     deadline = time.monotonic() + _READY_S
     while time.monotonic() < deadline and process.poll() is None:
+        advance(0.0)
         try:
             address: str = json.loads(announce.read_text())["address"]
             return address

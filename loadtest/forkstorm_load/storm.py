@@ -13,7 +13,7 @@ import sys
 import time
 import uuid
 from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -64,9 +64,9 @@ def run_storm(settings: Settings, display: StageDisplay) -> Outcome:
     """
     settings.output.mkdir(parents=True, exist_ok=True)
     layouts = _layouts(settings.output.resolve())
-    with _server(settings.address) as server:
+    with _server(settings.address, display) as server:
         with _loaded(server.address, layouts) as (what, series):
-            control = _control(series, settings, display)
+            control = measure_control(series, settings, display)
             seconds = settings.seconds * _BLOCKS_SHARE * (1 if control.clean else _LONGER_BLOCKS)
             steal = StealClock()
             with display.stage(f"blocks A B B A on {len(series)} layouts") as advance:
@@ -78,7 +78,11 @@ def run_storm(settings: Settings, display: StageDisplay) -> Outcome:
             )
     recorder = Recorder()
     recorder.merge(result)
-    outcomes = {label: layout_outcome(label, one, recorder) for label, one in series.items()}
+    outcomes = {}
+    with display.stage("confidence intervals") as advance:
+        for label, one in series.items():
+            outcomes[label] = layout_outcome(label, one, recorder)
+            advance(len(outcomes) / len(series))
     return Outcome(
         server=what,
         control=control,
@@ -109,8 +113,15 @@ def _layouts(output: Path) -> list[_Layout]:
     ]
 
 
-def _server(address: str | None) -> AbstractContextManager[RunningServer]:
-    return nullcontext(RunningServer(address, 0)) if address else own_server(workers=2)
+@contextmanager
+def _server(address: str | None, display: StageDisplay) -> Iterator[RunningServer]:
+    if address:
+        yield RunningServer(address, 0)
+        return
+    with ExitStack() as stack:
+        with display.stage("a server of two workers") as advance:
+            server = stack.enter_context(own_server(workers=2, advance=advance))
+        yield server
 
 
 @contextmanager
@@ -137,7 +148,9 @@ def _describe(server: forkstorm.ServerInfo) -> str:
     )
 
 
-def _control(series: dict[str, Series], settings: Settings, display: StageDisplay) -> Control:
+def measure_control(
+    series: dict[str, Series], settings: Settings, display: StageDisplay
+) -> Control:
     """Each strategy against itself; longer when that is not clean."""
     pairs = []
     for count in _CONTROL_VMA_COUNTS:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
 import pytest
 from forkstorm_load.measure import (
     CONTROL_TOLERANCE,
@@ -10,7 +14,9 @@ from forkstorm_load.measure import (
     control_of,
     sample_rounds,
 )
+from forkstorm_load.progress import Advance, StageDisplay
 from forkstorm_load.seed import BULK_INSERT, STRATEGIES, TREE_DUP
+from forkstorm_load.storm import Settings, measure_control
 
 from .outcomes import LINES, FakeSpace, sampled
 
@@ -57,6 +63,28 @@ def test_a_real_difference_would_not_pass_as_clean() -> None:
 
 def test_stolen_time_makes_the_control_unclean() -> None:
     assert not control_of([sampled(421, (TREE_DUP, TREE_DUP))], 0.2).clean
+
+
+class StageNames(StageDisplay):
+    def __init__(self) -> None:
+        super().__init__()
+        self.names: list[str] = []
+
+    @contextmanager
+    def stage(self, title: str) -> Iterator[Advance]:
+        self.names.append(title)
+        yield lambda _: None
+
+
+@pytest.mark.parametrize("noise", [0.01, 1.5])
+def test_an_unclean_control_samples_longer(noise: float) -> None:
+    series = {f"seed:{n}": Series(FakeSpace(n, noise), n) for n in (21, 421, 6421)}
+    settings = Settings(0.2, 1, 1.0, 1, None, Path())
+    display = StageNames()
+    control = measure_control(series, settings, display)
+    longer = "A/A control is not clean: sampling longer"
+    assert control.clean == (noise == 0.01)
+    assert display.names == ["A/A control", longer][: 1 if control.clean else 2]
 
 
 def test_every_series_is_sampled_even_without_time() -> None:

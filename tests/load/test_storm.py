@@ -213,9 +213,8 @@ def storm(
 ) -> subprocess.Popen[bytes]:
     command = [sys.executable, "-m", "forkstorm_load.cli", "--output", str(output), *arguments]
     places = {"TMPDIR": str(scratch), "FORKSTORMD_ARENA_DIR": str(scratch)} if scratch else {}
-    return subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env={**os.environ, **places}
-    )
+    env = {**os.environ, **places}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env)
 
 
 def test_a_short_storm_from_end_to_end(tmp_path: Path, scratch: Path) -> None:
@@ -241,16 +240,22 @@ def test_a_short_storm_from_end_to_end(tmp_path: Path, scratch: Path) -> None:
     assert list(scratch.iterdir()) == []
 
 
-@pytest.mark.parametrize("first", [signal.SIGINT, signal.SIGTERM])
-def test_a_storm_stopped_half_way_leaves_nothing(first: int, tmp_path: Path, scratch: Path) -> None:
+@pytest.mark.parametrize(
+    ("first", "stage", "child_count"),
+    # At least: the server's supervisor and its two workers; later Locust too.
+    [(signal.SIGINT, b"A/A control", 3), (signal.SIGTERM, b"Locust users", 4)],
+)
+def test_a_storm_stopped_half_way_leaves_nothing(
+    first: int, stage: bytes, child_count: int, tmp_path: Path, scratch: Path
+) -> None:
     process = storm(["--seconds", "8"], tmp_path, scratch)
-    started = psutil.Process(process.pid)
+    assert process.stderr is not None
     try:
-        log = tmp_path / "locust.log"
-        wait_for(lambda: log.exists() and b"All users spawned" in log.read_bytes(), 60)
-        children = started.children(recursive=True)
-        # At least: the server's supervisor, its two workers, and Locust.
-        assert len(children) >= 4
+        while stage not in (line := process.stderr.readline()):
+            assert line
+        time.sleep(0.5)
+        children = psutil.Process(process.pid).children(recursive=True)
+        assert len(children) >= child_count
         assert list(scratch.iterdir()) != []
         process.send_signal(first)
         _, err = process.communicate(timeout=40)
