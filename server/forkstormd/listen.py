@@ -6,6 +6,7 @@ server's while a worker is restarted, and the kernel spreads connections over th
 
 from __future__ import annotations
 
+import errno
 import socket
 from dataclasses import dataclass
 
@@ -53,21 +54,34 @@ def reserve(host: str, port: int) -> ReservedPort:
             host or "0.0.0.0", port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
         family, kind, protocol, _, where = found[0]
-        holder = socket.socket(family, kind, protocol)
     except OSError as error:
         raise ListenError(f"cannot listen on {join_address(host, port)}: {error}") from None
+    holder = socket.socket(family, kind, protocol)
     try:
-        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        # Bound without SO_REUSEPORT: with it, a second server of the same user would quietly
-        # share the port and take half of the connections. The workers join afterwards.
-        holder.bind(where)
-        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+        _bind(holder, where)
     except OSError as error:
         holder.close()
         raise ListenError(
             f"cannot listen on {join_address(host, port)}: {error.strerror}"
         ) from None
     return ReservedPort(holder, str(where[0]), holder.getsockname()[1])
+
+
+def _bind(holder: socket.socket, where: tuple[object, ...]) -> None:
+    """Bind so that this server's workers can join, and nobody else can.
+
+    Without SO_REUSEPORT at first: with it, a second server of the same user would quietly share
+    the port and take half of the connections. And without SO_REUSEADDR, which would let it in as
+    long as nobody listens yet, unless connections of a server that has ended linger on the port.
+    """
+    try:
+        holder.bind(where)
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise
+        holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        holder.bind(where)
+    holder.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
 
 
 def advertised_host(host: str, chosen: str | None) -> str:

@@ -19,7 +19,6 @@ import logging
 import os
 import secrets
 import signal
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -237,9 +236,17 @@ def _arena(settings: Settings) -> Iterator[Arena]:
     name = f"{_ARENA_PREFIX}{os.getpid()}-{secrets.token_hex(4)}{_ARENA_SUFFIX}"
     lanes = settings.workers * settings.threads + _LANES_SPARE
     configured = None if settings.arena_bytes is None else int(settings.arena_bytes)
+    capacity = default_capacity(str(folder), configured)
+    if configured is not None and capacity < configured:
+        _log.warning(
+            "the arena gets %.0f MiB of the %.0f asked for: half of the free memory at %s",
+            capacity / (1 << 20),
+            configured / (1 << 20),
+            folder,
+        )
     arena = create_arena(
         str(folder / name),
-        default_capacity(str(folder), configured),
+        capacity,
         max_spaces=settings.max_spaces,
         lanes=max(lanes, 64),
     )
@@ -265,7 +272,7 @@ def _remove_stale(folder: Path) -> None:
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
             path.unlink()
-            print(f"removed {path}, which a killed server left", file=sys.stderr)
+            _log.info("removed %s, which a killed server left", path)
         except OSError:
             pass
         finally:

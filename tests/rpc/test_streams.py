@@ -187,3 +187,33 @@ def _soon_idle(api: Api, mm_id: int) -> bool:
         except grpc.RpcError:
             time.sleep(0.05)
     return False
+
+
+def test_one_thread_does_not_wait_for_a_busy_space(api: Api) -> None:
+    """Forks of one large space wait for each other; the worker's last thread gives up soon."""
+    text = many_vmas(300_000)
+
+    def pieces() -> Iterator[pb.ImportAddressSpaceRequest]:
+        yield pb.ImportAddressSpaceRequest(create=pb.CreateAddressSpaceRequest(ttl_ns=60 * 10**9))
+        for at in range(0, len(text), 1 << 20):
+            yield pb.ImportAddressSpaceRequest(maps_text=text[at : at + (1 << 20)])
+
+    mm_id = api.spaces.ImportAddressSpace(pieces()).mm_id
+    request = pb.ForkRequest(mm_id=mm_id, strategy=BULK_INSERT, ttl_ns=60 * 10**9)
+    calls = [api.spaces.Fork.future(request) for _ in range(8)]
+    began = time.monotonic()
+    api.spaces.Ping(pb.PingRequest(), timeout=10)
+    waited_s = time.monotonic() - began
+    children, limits = [], []
+    for call in calls:
+        try:
+            children.append(call.result().child)
+        except grpc.RpcError:
+            with refused(CODE.RESOURCE_EXHAUSTED, "LIMIT_EXCEEDED", limit="threads"):
+                call.result()
+            limits.append("threads")
+    assert children
+    assert limits
+    assert waited_s < 5
+    for space in (mm_id, *children):
+        api.exit(space)

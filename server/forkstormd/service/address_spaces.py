@@ -144,7 +144,7 @@ class AddressSpaces(address_spaces_pb2_grpc.AddressSpacesServicer):
         ticket: Ticket | None,
     ) -> None:
         layout = imports.layout_of_text(request.maps_text, request.parameters)
-        imports.create(self._mm, layout, request, response, ticket)
+        imports.create(self._mm, layout, request, response, turn, ticket)
 
     def ImportAddressSpace(
         self,

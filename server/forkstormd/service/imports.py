@@ -35,7 +35,7 @@ from forkstormd.maps_text import VM_SHARED, MapsError, MapsParser, MapsVma, TooM
 from forkstormd.service import replies
 from forkstormd.service.idempotency import enter, parse_request_id, payload_hash
 from forkstormd.service.requests import STACK_GAP, encode_labels, expiry_of, parameters_of
-from forkstormd.service.state import WorkerState
+from forkstormd.service.state import Turn, WorkerState
 
 VMAS_MAX = 1 << 20
 _HEAP, _STACK = b"[heap]", b"[stack]"
@@ -65,9 +65,10 @@ def create(
     layout: Layout,
     request: pb.CreateAddressSpaceRequest,
     response: Created,
+    turn: Turn,
     ticket: Ticket | None,
 ) -> None:
-    """Make the space and fill the response. O(VMAs)."""
+    """Make the space and fill the response. O(VMAs). None is left when the caller has gone."""
     result = mm.create(
         layout.params,
         _specs(mm, layout),
@@ -77,6 +78,9 @@ def create(
         expires_ns=expiry_of(request.ttl_ns),
         request=ticket,
     )
+    if turn.is_cancelled():
+        mm.exit(result.value)
+        raise Refusal("CANCELLED", "the call was cancelled")
     response.mm_id = result.value
     response.vma_count = len(layout.vmas)
     replies.fill_timing(response.timing, result)
@@ -91,7 +95,7 @@ def import_address_space(
     began_ns = monotonic_ns()
     ticket = None
     try:
-        with state.long_turn(context):
+        with state.long_turn(context) as turn:
             settings, vmas, text_hash = _receive(iter(pieces))
             response = pb.ImportAddressSpaceResponse()
             if settings.request_id:
@@ -103,7 +107,7 @@ def import_address_space(
                     response.MergeFromString(ticket.replay)
                     response.replayed = True
                     return response
-            create(state.mm, _layout(vmas, settings.parameters), settings, response, ticket)
+            create(state.mm, _layout(vmas, settings.parameters), settings, response, turn, ticket)
             response.timing.worker = state.config.index
             response.timing.server_ns = monotonic_ns() - began_ns
             if ticket is not None:
