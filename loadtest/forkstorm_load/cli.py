@@ -77,7 +77,7 @@ def _write(outcome: Outcome, output: Path) -> None:
     draw(outcome, output)
     told = set(verdict_lines(outcome))
     for line in lines:
-        click.secho(line, bold=line in told)
+        click.secho(line, bold=line in told or None)
     click.echo(f"Written to {output}/: summary.json, t_of_n.png, t_of_n.svg, locust.html, *.csv")
 
 
