@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 CORE := $(wildcard server/forkstormd/core/*.py server/forkstormd/core/*.pxd server/forkstormd/core/*.h)
 PROTOS_OUT ?= client
-CHECKED_DIRS := client server loadtest tests
+CHECKED_DIRS := client server loadtest bench tests
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -24,7 +24,7 @@ storm: build  ## storm a server of its own with forks for two minutes and report
 	$(BIN)/forkstorm-storm $(ARGS)
 
 bench: build  ## measure the figures of docs/benchmarks
-	$(BIN)/python -m forkstorm_load.bench $(ARGS)
+	PYTHONPATH=bench $(BIN)/python -m forkstorm_bench $(ARGS)
 
 lint: build  ## format, style and types
 	$(BIN)/ruff format --check . && $(BIN)/ruff check .

@@ -6,7 +6,7 @@ worker, from 0: its pid, and how often it was started again.
 
 from __future__ import annotations
 
-from forkstormd.core_face import Arena
+from forkstormd.core.arena import Arena
 
 WORKERS_MAX = 64
 _PER_WORKER = 2

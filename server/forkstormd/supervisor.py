@@ -25,8 +25,9 @@ from pathlib import Path
 
 from forkstormd import registry
 from forkstormd.child import WorkerProcess
+from forkstormd.core.arena import Arena, default_capacity
 from forkstormd.core.errors import ArenaError, CoreError
-from forkstormd.core_face import Arena, create_arena, default_capacity, memory_manager
+from forkstormd.core.mm import MemoryManager
 from forkstormd.launch import WorkerConfig
 from forkstormd.listen import (
     ListenError,
@@ -76,7 +77,7 @@ class Supervisor:
                 self._arena = stack.enter_context(_arena(self._settings))
             except (ListenError, ArenaError) as error:
                 raise ServerError(str(error)) from None
-            self._mm = memory_manager(self._arena, 1)
+            self._mm = MemoryManager(self._arena, 1)
             stack.callback(self._mm.close)
             self._prepare(shared, own)
             # From here on every way out ends the workers first.
@@ -244,7 +245,7 @@ def _arena(settings: Settings) -> Iterator[Arena]:
             configured / (1 << 20),
             folder,
         )
-    arena = create_arena(
+    arena = Arena.create(
         str(folder / name),
         capacity,
         max_spaces=settings.max_spaces,

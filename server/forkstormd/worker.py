@@ -27,8 +27,9 @@ from forkstorm.v1.diagnostics_pb2_grpc import add_DiagnosticsServicer_to_server
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from forkstormd.core.arena import Arena
 from forkstormd.core.errors import ArenaError
-from forkstormd.core_face import Arena, Spaces, attach_arena, memory_manager
+from forkstormd.core.mm import MemoryManager
 from forkstormd.launch import READY, WorkerConfig
 from forkstormd.pinning import NOT_PINNED
 from forkstormd.service.address_spaces import AddressSpaces
@@ -59,16 +60,16 @@ def main() -> None:
     if config.cpus[config.index] != NOT_PINNED:
         os.sched_setaffinity(0, {config.cpus[config.index]})
     try:
-        arena = attach_arena(config.arena_path)
+        arena = Arena.attach(config.arena_path)
     except ArenaError as error:
         sys.exit(f"forkstormd worker {config.index}: {error}")
     with contextlib.closing(arena):
-        mm = memory_manager(arena, config.threads)
+        mm = MemoryManager(arena, config.threads)
         with contextlib.closing(mm):
             _serve(config, arena, mm, link)
 
 
-def _serve(config: WorkerConfig, arena: Arena, mm: Spaces, link: socket.socket) -> None:
+def _serve(config: WorkerConfig, arena: Arena, mm: MemoryManager, link: socket.socket) -> None:
     server = grpc.server(
         ThreadPoolExecutor(config.threads, thread_name_prefix="rpc"),
         options=[

@@ -1,4 +1,4 @@
-"""Fixtures for the core: an arena of its own for each test, under whichever build is on the path."""
+"""Fixtures for the core: a fresh arena for each test, under whichever build is on the path."""
 
 import os
 import tempfile

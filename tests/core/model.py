@@ -60,13 +60,17 @@ class Space:
         if hint and hint + length <= self.task_size and hint + length <= self.guard(hint):
             return hint
         high = self.mmap_base
-        while fitting := [gap for gap in self.gaps(self.min_addr, high) if gap[1] - gap[0] >= length]:
+        while fitting := [
+            gap for gap in self.gaps(self.min_addr, high) if gap[1] - gap[0] >= length
+        ]:
             start = fitting[-1][1] - length
             if self.guard(start) >= start + length:
                 return start
             high = self.guard(start)
         low = -(-(self.task_size // 3) // PAGE) * PAGE
-        while fitting := [gap for gap in self.gaps(low, self.task_size) if gap[1] - gap[0] >= length]:
+        while fitting := [
+            gap for gap in self.gaps(low, self.task_size) if gap[1] - gap[0] >= length
+        ]:
             start = fitting[0][0]
             if self.guard(start) >= start + length:
                 return start

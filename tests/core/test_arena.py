@@ -16,9 +16,7 @@ from .helpers import assert_no_leak, assert_sound, maps, runs_of_five
 
 
 def test_both_sides_of_the_layout_say_the_same() -> None:
-    assert struct_sizes() == {
-        name: ctypes.sizeof(getattr(layout, name)) for name in struct_sizes()
-    }
+    assert struct_sizes() == {name: ctypes.sizeof(getattr(layout, name)) for name in struct_sizes()}
     assert ctypes.sizeof(layout.Leaf) <= layout.NODE_BYTES
     assert ctypes.sizeof(layout.Inner) <= layout.NODE_BYTES
     assert ctypes.sizeof(layout.Record) == layout.UNIT_BYTES
@@ -115,10 +113,14 @@ def test_a_full_arena_refuses_and_recovers(arena_path: str) -> None:
     mm = MemoryManager(arena, 1)
     parent = mm.create(SpaceParams(), runs_of_five(800)).value
     before = maps(mm, parent)
-    ids = []
-    with pytest.raises(CoreError) as caught:
+    ids: list[int] = []
+
+    def fill() -> None:
         while True:
             ids.append(mm.create(SpaceParams(), runs_of_five(800)).value)
+
+    with pytest.raises(CoreError) as caught:
+        fill()
     assert (caught.value.reason, caught.value.limit) == ("ENOMEM", "arena")
     assert maps(mm, parent) == before
     assert_sound(mm, parent, *ids)

@@ -114,17 +114,19 @@ def test_the_work_is_that_of_the_kernels_algorithms(mm: MemoryManager) -> None:
 
 
 @both
-def test_a_fork_that_finds_no_memory_leaves_nothing(
-    arena_path: str, strategy: Strategy
-) -> None:
+def test_a_fork_that_finds_no_memory_leaves_nothing(arena_path: str, strategy: Strategy) -> None:
     arena = Arena.create(arena_path, 4 << 20, max_spaces=64, lanes=4)
     mm = MemoryManager(arena, 1)
     parent = mm.create(SpaceParams(), runs_of_five(6000)).value
     before = maps(mm, parent)
-    children = []
-    with pytest.raises(CoreError) as caught:
+    children: list[int] = []
+
+    def fill() -> None:
         while True:
             children.append(mm.fork(parent, strategy).child)
+
+    with pytest.raises(CoreError) as caught:
+        fill()
     assert (caught.value.reason, caught.value.limit) == ("ENOMEM", "arena")
     assert children, "the arena was meant to hold some"
     assert maps(mm, parent) == before

@@ -94,7 +94,9 @@ def test_the_window_is_bounded_and_keeps_the_newest(dedupe: Dedupe, arena: Arena
     ids = [(0x9E3779B97F4A7C15 * i % (1 << 64)).to_bytes(8, "big") * 2 for i in range(2 * entries)]
     for request_id in ids:
         dedupe.begin(request_id, 1).done(b"x")
-    remembered = [dedupe.begin(request_id, 1).replay is not None for request_id in ids[-entries // 4 :]]
+    remembered = [
+        dedupe.begin(request_id, 1).replay is not None for request_id in ids[-entries // 4 :]
+    ]
     assert sum(remembered) > 0.95 * len(remembered)
     with pytest.raises(ValueError, match="bytes"):
         dedupe.begin(b"fedcba9876543210", 1).done(bytes(385))

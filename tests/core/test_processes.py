@@ -5,6 +5,7 @@ import os
 import random
 import signal
 import time
+from multiprocessing.context import SpawnProcess
 
 import pytest
 from forkstormd.core.arena import Arena, core_build
@@ -41,7 +42,7 @@ def hammer(path: str, shared: list[int], seed: int, steps: int, endless: bool = 
                 mm.unmap(mm_id, addr, rng.randint(1, 9) * PAGE)
             elif what < 0.85:
                 with mm.snapshot(mm_id) as snapshot:
-                    start, end, *_ = snapshot.read(100_000)
+                    start, *_ = snapshot.read(100_000)
                     assert list(start) == sorted(start)
                     assert len(start) == snapshot.info.vma_count
             elif own:
@@ -56,7 +57,14 @@ def hammer(path: str, shared: list[int], seed: int, steps: int, endless: bool = 
     arena.close()
 
 
-def start(arena: Arena, shared: list[int], seeds: range, steps: int, endless: bool = False):  # type: ignore[no-untyped-def]
+def pid_of(process: SpawnProcess) -> int:
+    assert process.pid is not None
+    return process.pid
+
+
+def start(
+    arena: Arena, shared: list[int], seeds: range, steps: int, endless: bool = False
+) -> list[SpawnProcess]:
     workers = [
         spawn.Process(target=hammer, args=(arena.path, shared, seed, steps, endless), daemon=True)
         for seed in seeds
@@ -85,11 +93,11 @@ def test_a_killed_process_leaves_whole_trees(arena: Arena, mm: MemoryManager) ->
     for round_number in range(6):
         workers = start(arena, shared, range(round_number * 10, round_number * 10 + 2), 0, True)
         time.sleep(0.8 + rng.random() / 4)
-        os.kill(workers[0].pid, signal.SIGKILL)
+        os.kill(pid_of(workers[0]), signal.SIGKILL)
         workers[0].join(10)
         assert_sound(mm, *shared)  # while the other one goes on
         time.sleep(0.05)
-        os.kill(workers[1].pid, signal.SIGKILL)
+        os.kill(pid_of(workers[1]), signal.SIGKILL)
         workers[1].join(10)
         ids = mm.ids()
         assert set(shared) <= set(ids)
@@ -108,12 +116,12 @@ def test_a_wait_for_a_space_ends_at_the_deadline(arena: Arena, mm: MemoryManager
     worker = spawn.Process(target=fork_on, args=(arena.path, shared[0]), daemon=True)
     worker.start()
     try:
-        assert _stop_inside(worker.pid, mm, shared[0]), "never caught it inside a fork"
+        assert _stop_inside(pid_of(worker), mm, shared[0]), "never caught it inside a fork"
         with pytest.raises(CoreError) as caught:
             mm.fork(shared[0], Strategy.TREE_DUP, deadline_ns=time.monotonic_ns() + 50_000_000)
         assert caught.value.reason == "DEADLINE"
     finally:
-        os.kill(worker.pid, signal.SIGKILL)
+        os.kill(pid_of(worker), signal.SIGKILL)
         worker.join(10)
     assert maps(mm, mm.fork(shared[0], Strategy.TREE_DUP).child) == maps(mm, shared[0])
 

@@ -12,6 +12,7 @@ open holds a shared flock on it.
 Errors: ArenaError for a file that cannot be made or is no arena of this layout.
 """
 
+import contextlib
 import fcntl
 import mmap
 import os
@@ -25,10 +26,10 @@ from forkstormd.core.errors import ArenaError
 if not cython.compiled:
     import ctypes
 
-    from forkstormd.core.atomics import *  # noqa: F403
-    from forkstormd.core.layout import *  # noqa: F403
+    from forkstormd.core.atomics import *
+    from forkstormd.core.layout import *
     from forkstormd.core.layout import Header, Inner, Leaf, Record, Slot
-    from forkstormd.core.mutex import *  # noqa: F403
+    from forkstormd.core.mutex import *
 
 MAGIC = int.from_bytes(b"FORKSTRM", "little")
 CAPACITY_MIN = 4 << 20
@@ -201,7 +202,9 @@ class Arena:
             raise ArenaError(f"cannot make the arena {path}: {error.strerror}") from error
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            places = geometry(capacity_bytes // BLOCK_BYTES * BLOCK_BYTES, max_spaces, lanes, dedupe_entries)
+            places = geometry(
+                capacity_bytes // BLOCK_BYTES * BLOCK_BYTES, max_spaces, lanes, dedupe_entries
+            )
             os.ftruncate(fd, places["block_max"] * BLOCK_BYTES)
             # Header, lanes and dedupe table are used whole, so they are allocated now.
             os.posix_fallocate(fd, 0, places["table_at"])
@@ -350,10 +353,8 @@ class Arena:
 
     def unlink(self) -> None:
         """Remove the file; mappings of it live on. Nothing happens when it is gone."""
-        try:
+        with contextlib.suppress(FileNotFoundError):
             os.unlink(self.path)
-        except FileNotFoundError:
-            pass
 
     def view(self, at: object, nbytes: object) -> object:
         """Bytes of the file as a writable memoryview. Release it before close()."""

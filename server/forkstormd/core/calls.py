@@ -24,10 +24,10 @@ if not cython.compiled:
 
     from forkstormd.core.atomics import serial_next
     from forkstormd.core.heap import heap_ensure, record_free
-    from forkstormd.core.layout import *  # noqa: F403
-    from forkstormd.core.maple import *  # noqa: F403
-    from forkstormd.core.space import *  # noqa: F403
-    from forkstormd.core.vma import *  # noqa: F403
+    from forkstormd.core.layout import *
+    from forkstormd.core.maple import *
+    from forkstormd.core.space import *
+    from forkstormd.core.vma import *
 
     # Flags of mmap(2), with the values of x86-64.
     MAP_SHARED = 0x1
@@ -90,9 +90,8 @@ def do_mmap(task, args):
     flags = _anonymous_flags(task, args) if args.flags & MAP_ANONYMOUS else _file_flags(task, args)
     if flags == 0:
         return -task.error
-    if (
-        state.map_count >= state.max_map_count
-        and vma_splits_one(mas, task.value, task.value + args.length)
+    if state.map_count >= state.max_map_count and vma_splits_one(
+        mas, task.value, task.value + args.length
     ):
         return _fail(task, ENOMEM, FIELD_NONE, LIMIT_MAP_COUNT)
     if (

@@ -21,11 +21,10 @@ import os
 
 import cython
 
-
 if not cython.compiled:
-    from forkstormd.core.atomics import *  # noqa: F403
-    from forkstormd.core.layout import *  # noqa: F403
-    from forkstormd.core.mutex import *  # noqa: F403
+    from forkstormd.core.atomics import *
+    from forkstormd.core.layout import *
+    from forkstormd.core.mutex import *
 
     ENTRY_FREE = 0
     ENTRY_PENDING = 1
@@ -49,26 +48,36 @@ class Dedupe:
         self.owner = os.getpid()
 
     def lock_of(self, high):
-        return cython.cast(cython.int, high % (self.arena.mem.header.dedupe_max // DEDUPE_WAYS) % DEDUPE_LOCKS)
+        return cython.cast(
+            cython.int, high % (self.arena.mem.header.dedupe_max // DEDUPE_WAYS) % DEDUPE_LOCKS
+        )
 
     def mutex(self, lock):
         return self.arena.mem.header.dedupe_lock[lock]
 
     def look(self, high, low):
         """The entry of an id, or -1. Its lock is held."""
-        first: u32 = cython.cast(u32, high % (self.arena.mem.header.dedupe_max // DEDUPE_WAYS)) * DEDUPE_WAYS
+        first: u32 = (
+            cython.cast(u32, high % (self.arena.mem.header.dedupe_max // DEDUPE_WAYS)) * DEDUPE_WAYS
+        )
         i: u32
         entry: DedupeEntryP
         for i in range(first, first + DEDUPE_WAYS):
             entry = dedupe_at(self.arena.mem, i)
-            if entry.state != ENTRY_FREE and entry.request_high == high and entry.request_low == low:
+            if (
+                entry.state != ENTRY_FREE
+                and entry.request_high == high
+                and entry.request_low == low
+            ):
                 return i
         return -1
 
     def room(self, high):
         """An entry for a new id: a free one, else the oldest that is DONE or whose process died;
         -1 when all eight are running. Its lock is held."""
-        first: u32 = cython.cast(u32, high % (self.arena.mem.header.dedupe_max // DEDUPE_WAYS)) * DEDUPE_WAYS
+        first: u32 = (
+            cython.cast(u32, high % (self.arena.mem.header.dedupe_max // DEDUPE_WAYS)) * DEDUPE_WAYS
+        )
         i: u32
         entry: DedupeEntryP
         oldest: u64 = MAX_INDEX

@@ -2,6 +2,7 @@ from forkstormd.core.layout cimport *
 from forkstormd.core.atomics cimport *
 from forkstormd.core.heap cimport heap_ensure, node_alloc, node_free, record_alloc, refill_records, record_free
 from forkstormd.core.maple cimport *
+from forkstormd.core.owning cimport *
 from forkstormd.core.store cimport *
 from forkstormd.core.vma cimport vma_account, VM_SPECIAL, VM_DONTCOPY, VM_LOCKED
 from libc.errno cimport ENOMEM, EINVAL, ETIMEDOUT

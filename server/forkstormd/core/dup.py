@@ -25,12 +25,12 @@ import cython
 if not cython.compiled:
     from errno import EINVAL, ENOMEM, ETIMEDOUT
 
-    from forkstormd.core.atomics import *  # noqa: F403
-    from forkstormd.core.heap import heap_ensure, node_alloc, node_free, record_alloc, record_free
-    from forkstormd.core.layout import *  # noqa: F403
-    from forkstormd.core.maple import *  # noqa: F403
-    from forkstormd.core.store import *  # noqa: F403
-    from forkstormd.core.store import node_new
+    from forkstormd.core.atomics import *
+    from forkstormd.core.heap import heap_ensure, node_free, record_alloc, record_free
+    from forkstormd.core.layout import *
+    from forkstormd.core.maple import *
+    from forkstormd.core.owning import *
+    from forkstormd.core.store import *
     from forkstormd.core.vma import VM_DONTCOPY, VM_LOCKED, VM_SPECIAL, vma_account
 
     BULK_INSERT = 1
@@ -178,7 +178,9 @@ def _release_clone(task, node, levels, built):
     offset: u32
     if levels > 1:
         for offset in range(built):
-            _release_clone(task, inner.slot[offset], levels - 1, inner_at(task.mem, inner.slot[offset]).end + 1)
+            _release_clone(
+                task, inner.slot[offset], levels - 1, inner_at(task.mem, inner.slot[offset]).end + 1
+            )
     node_free(task, node)
 
 

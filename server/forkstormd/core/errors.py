@@ -1,7 +1,7 @@
 """What the core raises.
 
-    CoreError     an operation on a space failed; nothing was changed
-    ArenaError    an arena file cannot be made or attached
+CoreError     an operation on a space failed; nothing was changed
+ArenaError    an arena file cannot be made or attached
 """
 
 import errno as errno_names

@@ -13,10 +13,10 @@ from forkstormd.core.errors import CoreError
 from forkstormd.core.types import FileInfo
 
 if not cython.compiled:
-    from forkstormd.core.atomics import claim_file, populate
+    from forkstormd.core.atomics import claim_file
     from forkstormd.core.calls import SHARED_OBJECT
-    from forkstormd.core.layout import *  # noqa: F403
-    from forkstormd.core.mutex import *  # noqa: F403
+    from forkstormd.core.layout import *
+    from forkstormd.core.mutex import *
 
 CLAIM_BYTES = 64 << 10
 PATH_BYTES_MAX = 4096
@@ -109,10 +109,16 @@ class FileTable:
         if header.file_count >= header.file_max or header.paths_used + nbytes > header.paths_bytes:
             raise full
         if cython.cast(u64, header.file_count + 1) * FILE_STRIDE > header.files_claimed:
-            if claim_file(self.arena.mem.fd, header.files_at + header.files_claimed, CLAIM_BYTES) != 0:
+            if (
+                claim_file(self.arena.mem.fd, header.files_at + header.files_claimed, CLAIM_BYTES)
+                != 0
+            ):
                 raise full
             header.files_claimed += CLAIM_BYTES
         while header.paths_used + nbytes > header.paths_claimed:
-            if claim_file(self.arena.mem.fd, header.paths_at + header.paths_claimed, CLAIM_BYTES) != 0:
+            if (
+                claim_file(self.arena.mem.fd, header.paths_at + header.paths_claimed, CLAIM_BYTES)
+                != 0
+            ):
                 raise full
             header.paths_claimed += CLAIM_BYTES

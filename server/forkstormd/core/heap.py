@@ -26,9 +26,9 @@ import cython
 if not cython.compiled:
     from errno import ENOMEM
 
-    from forkstormd.core.atomics import *  # noqa: F403
-    from forkstormd.core.layout import *  # noqa: F403
-    from forkstormd.core.mutex import *  # noqa: F403
+    from forkstormd.core.atomics import *
+    from forkstormd.core.layout import *
+    from forkstormd.core.mutex import *
 
 
 def heap_ensure(task, nodes, records):
@@ -99,8 +99,16 @@ def heap_populate(task):
     done: u32 = mem.populated_blocks
     if done >= claimed:
         return
-    populate(mem.base, cython.cast(u64, done) * BLOCK_BYTES, cython.cast(u64, claimed - done) * BLOCK_BYTES)
-    populate(mem.base, mem.header.refs_at + cython.cast(u64, done) * BLOCK_UNITS * 4, cython.cast(u64, claimed - done) * BLOCK_UNITS * 4)
+    populate(
+        mem.base,
+        cython.cast(u64, done) * BLOCK_BYTES,
+        cython.cast(u64, claimed - done) * BLOCK_BYTES,
+    )
+    populate(
+        mem.base,
+        mem.header.refs_at + cython.cast(u64, done) * BLOCK_UNITS * 4,
+        cython.cast(u64, claimed - done) * BLOCK_UNITS * 4,
+    )
     mem.populated_blocks = claimed
 
 
@@ -202,12 +210,12 @@ def _scan(task, kind):
     claimed: u32 = load32(mem.header.claimed_blocks)
     start: u32 = lane.scan_node if kind == KIND_NODES else lane.scan_record
     block: u32
-    step: u32
+    _step: u32
     word: u64
     if start < first or start >= claimed:
         start = first
     block = start
-    for step in range(claimed - first):
+    for _step in range(claimed - first):
         word = load64(mem.free[block])
         if word != 0 and (mem.kind[block] == kind or word == MAX_INDEX):
             if kind == KIND_NODES:
@@ -241,11 +249,21 @@ def _claim_chunk(task):
         if blocks == 0:
             result = -ENOMEM
         else:
-            result = claim_file(mem.fd, cython.cast(u64, seen) * BLOCK_BYTES, cython.cast(u64, blocks) * BLOCK_BYTES)
+            result = claim_file(
+                mem.fd, cython.cast(u64, seen) * BLOCK_BYTES, cython.cast(u64, blocks) * BLOCK_BYTES
+            )
             if result == 0:
-                result = claim_file(mem.fd, header.refs_at + cython.cast(u64, seen) * BLOCK_UNITS * 4, cython.cast(u64, blocks) * BLOCK_UNITS * 4)
+                result = claim_file(
+                    mem.fd,
+                    header.refs_at + cython.cast(u64, seen) * BLOCK_UNITS * 4,
+                    cython.cast(u64, blocks) * BLOCK_UNITS * 4,
+                )
             if result == 0:
-                result = claim_file(mem.fd, header.free_at + cython.cast(u64, seen) * 8, cython.cast(u64, blocks) * 8)
+                result = claim_file(
+                    mem.fd,
+                    header.free_at + cython.cast(u64, seen) * 8,
+                    cython.cast(u64, blocks) * 8,
+                )
             if result == 0:
                 result = claim_file(mem.fd, header.kind_at + seen, blocks)
             if result != 0:

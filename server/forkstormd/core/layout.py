@@ -35,6 +35,12 @@ u8 = u16 = u32 = u64 = i64 = int
 
 _U8, _U16, _U32, _U64 = ctypes.c_uint8, ctypes.c_uint16, ctypes.c_uint32, ctypes.c_uint64
 
+
+def _words(*names: str) -> list[tuple[str, type[ctypes.c_uint64]]]:
+    """Fields of 64 bits."""
+    return [(name, _U64) for name in names]
+
+
 MAX_INDEX = 0xFFFF_FFFF_FFFF_FFFF
 
 LAYOUT_VERSION = 1
@@ -144,13 +150,24 @@ class State(ctypes.Structure):
     _fields_ = [
         ("root", _U32),
         ("height", _U32),
-        *(
-            (name, _U64)
-            for name in (
-                "map_count total_vm data_vm exec_vm stack_vm charged brk start_brk start_stack "
-                "task_size mmap_min_addr mmap_base max_map_count version request_high "
-                "request_low result"
-            ).split()
+        *_words(
+            "map_count",
+            "total_vm",
+            "data_vm",
+            "exec_vm",
+            "stack_vm",
+            "charged",
+            "brk",
+            "start_brk",
+            "start_stack",
+            "task_size",
+            "mmap_min_addr",
+            "mmap_base",
+            "max_map_count",
+            "version",
+            "request_high",
+            "request_low",
+            "result",
         ),
     ]
 
@@ -210,11 +227,16 @@ class FileEntry(ctypes.Structure):
 
 class DedupeEntry(ctypes.Structure):
     _fields_ = [
-        *(
-            (name, _U64)
-            for name in (
-                "request_high request_low payload state lane_token target expected order result"
-            ).split()
+        *_words(
+            "request_high",
+            "request_low",
+            "payload",
+            "state",
+            "lane_token",
+            "target",
+            "expected",
+            "order",
+            "result",
         ),
         ("lane", _U32),
         ("answer_bytes", _U32),
@@ -237,12 +259,17 @@ class Header(ctypes.Structure):
         ("slot_max", _U32),
         ("file_max", _U32),
         ("dedupe_max", _U32),
-        *(
-            (name, _U64)
-            for name in (
-                "lanes_at table_at dedupe_at files_at paths_at paths_bytes free_at kind_at "
-                "refs_at heap_at"
-            ).split()
+        *_words(
+            "lanes_at",
+            "table_at",
+            "dedupe_at",
+            "files_at",
+            "paths_at",
+            "paths_bytes",
+            "free_at",
+            "kind_at",
+            "refs_at",
+            "heap_at",
         ),
         ("first_block", _U32),
         ("block_max", _U32),
@@ -252,12 +279,14 @@ class Header(ctypes.Structure):
         ("space_count", _U32),
         ("file_count", _U32),
         ("snapshots", _U32),
-        *(
-            (name, _U64)
-            for name in (
-                "paths_used table_claimed files_claimed paths_claimed serials dedupe_order "
-                "ram_pages"
-            ).split()
+        *_words(
+            "paths_used",
+            "table_claimed",
+            "files_claimed",
+            "paths_claimed",
+            "serials",
+            "dedupe_order",
+            "ram_pages",
         ),
         ("heap_lock", _U64 * 8),
         ("table_lock", _U64 * 8),
@@ -409,9 +438,7 @@ def lane_at(mem: Any, lane: int) -> Any:
 
 def dedupe_at(mem: Any, entry: int) -> Any:
     check(entry < mem.header.dedupe_max)
-    return DedupeEntry.from_buffer(
-        mem.base, mem.header.dedupe_at + entry * DEDUPE_STRIDE
-    )
+    return DedupeEntry.from_buffer(mem.base, mem.header.dedupe_at + entry * DEDUPE_STRIDE)
 
 
 def state_at(slot: Any, copy: int) -> Any:

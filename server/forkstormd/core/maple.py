@@ -34,8 +34,7 @@ import cython
 if not cython.compiled:
     from errno import EBUSY
 
-    from forkstormd.core.atomics import prefetch
-    from forkstormd.core.layout import *  # noqa: F403
+    from forkstormd.core.layout import *
 
 
 def mas_init(mas, task, root, height):

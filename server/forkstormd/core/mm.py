@@ -5,292 +5,49 @@ as many threads as it has lanes; each takes a lane from start to end, and runs w
 but for the conversion of arguments and answers. Any process may work on any space at any time:
 the space's own mutex, in the arena, orders them.
 
-| call          | lock held        | cost                      | may fail with                      |
-| create        | none             | O(VMAs)                   | ENOMEM (arena, spaces), EINVAL     |
-| fork          | parent's         | see dup.py                | ENOMEM (arena, spaces), DEADLINE   |
-| exit          | own, to commit   | O(VMAs), none when shared |                                    |
-| map, unmap    | own              | O(height + VMAs replaced) | as mmap(2) and munmap(2)           |
-| find_vma      | own              | O(height)                 |                                    |
-| find_gap      | own              | O(height)                 | ENOMEM (placement)                 |
-| snapshot      | own, for O(1)    | O(1), then O(VMAs read)   |                                    |
-| repeat_fork   | own, per fork    | count forks and exits     | as fork                            |
+| call          | lock held        | cost                      | may fail with                     |
+| create        | none             | O(VMAs)                   | ENOMEM (arena, spaces), EINVAL    |
+| fork          | parent's         | see dup.py                | ENOMEM (arena, spaces), DEADLINE  |
+| exit          | own, to commit   | O(VMAs), none when shared |                                   |
+| map, unmap    | own              | O(height + VMAs replaced) | as mmap(2) and munmap(2)          |
+| find_vma      | own              | O(height)                 |                                   |
+| find_gap      | own              | O(height)                 | ENOMEM (placement)                |
+| snapshot      | own, for O(1)    | O(1), then O(VMAs read)   |                                   |
+| repeat_fork   | own, per fork    | count forks and exits     | as fork                           |
 
 Every call on a space may fail with NO_SUCH_SPACE, and with DEADLINE when deadline_ns (absolute,
 CLOCK_MONOTONIC, 0 for none) passes while it waits or works. Errors are CoreError and leave
 everything as it was.
 """
 
-import os
 from array import array
-from errno import EAGAIN as EAGAIN_ERRNO
 from errno import ENOMEM as ENOMEM_ERRNO
-from errno import ESRCH as ESRCH_ERRNO
 from errno import ETIMEDOUT as ETIMEDOUT_ERRNO
 
 import cython
 
 from forkstormd.core.errors import CoreError
-from forkstormd.core.files import FileTable
-from forkstormd.core.types import (
-    FileInfo,
-    ForkResult,
-    OpResult,
-    SpaceInfo,
-    SpaceParams,
-    VmaInfo,
-    Work,
-)
+from forkstormd.core.types import FileInfo, ForkResult, OpResult, SpaceParams, VmaInfo
 
 if not cython.compiled:
-    from errno import EAGAIN, EINVAL, ENOMEM, ESRCH, ETIMEDOUT
+    from errno import EINVAL, ENOMEM
 
-    from forkstormd.core.atomics import *  # noqa: F403
-    from forkstormd.core.calls import *  # noqa: F403
-    from forkstormd.core.calls import do_mmap, do_munmap
-    from forkstormd.core.dup import *  # noqa: F403
-    from forkstormd.core.heap import heap_ensure, heap_flush, record_free, slot_alloc, slot_free
-    from forkstormd.core.layout import *  # noqa: F403
-    from forkstormd.core.layout import Task
-    from forkstormd.core.maple import *  # noqa: F403
-    from forkstormd.core.mutex import *  # noqa: F403
-    from forkstormd.core.space import *  # noqa: F403
-    from forkstormd.core.store import *  # noqa: F403
-    from forkstormd.core.vma import *  # noqa: F403
-
-    # What Snapshot.read says of a VMA's name; NAME_FILE is added to a file's id.
-    NAME_HEAP = 1
-    NAME_STACK = 2
-    NAME_FILE = 2
-
-_FIELDS = ("", "mm_id", "addr", "length_bytes", "flags", "prot", "file", "offset_bytes", "strategy")
-_LIMITS = ("", "arena", "spaces", "max_map_count", "placement", "ram")
+    from forkstormd.core.atomics import *
+    from forkstormd.core.dup import tree_abandon, tree_seal
+    from forkstormd.core.heap import record_free, slot_alloc, slot_free
+    from forkstormd.core.lanes import Lanes, work_of
+    from forkstormd.core.layout import *
+    from forkstormd.core.maple import *
+    from forkstormd.core.operations import *
+    from forkstormd.core.owning import *
+    from forkstormd.core.snapshot import Snapshot, space_info
+    from forkstormd.core.space import *
+    from forkstormd.core.store import *
+    from forkstormd.core.vma import *
 
 
-# --- operations, without the GIL -------------------------------------------------------------
-
-
-def mm_fork(task, mm_id, strategy, expires_ns, phases):
-    """Fork: task.value is the child's id. 0 or a negative errno."""
-    parent: SlotP
-    child: u32
-    result: cython.int = slot_alloc(task)
-    if result != 0:
-        task.limit = LIMIT_SPACES
-        return result
-    child = task.slot_index
-    result = space_lock(task, mm_id)
-    if result == 0:
-        parent = slot_at(task.mem, task.slot_index)
-        copy_state(task_next(task), state_at(parent, parent.word & 1))
-        result = dup_mmap(
-            task, state_at(parent, parent.word & 1), strategy, task_stamp(task), phases
-        )
-        if result == 0:
-            task.value = space_publish(task, child, expires_ns)
-        elif result == -ENOMEM:
-            task.limit = LIMIT_ARENA
-        space_unlock(task)
-    if result != 0:
-        slot_free(task, child)
-    return result
-
-
-def mm_map(task, mm_id):
-    """mmap with task.args: task.value is the address."""
-    result: cython.int = space_lock(task, mm_id)
-    if result != 0:
-        return result
-    space_begin(task)
-    result = do_mmap(task, task_args(task))
-    if result == 0:
-        space_commit(task)
-    space_unlock(task)
-    task.done_ns = now_ns()
-    return result
-
-
-def mm_unmap(task, mm_id, addr, length):
-    result: cython.int = space_lock(task, mm_id)
-    if result != 0:
-        return result
-    space_begin(task)
-    task.value = 0
-    result = do_munmap(task, addr, length)
-    if result == 0:
-        space_commit(task)
-    space_unlock(task)
-    task.done_ns = now_ns()
-    return result
-
-
-def mm_find(task, mm_id, addr):
-    """Copy the VMA that ends above addr to task.found; task.value tells whether there is one."""
-    mas: MasP = task_mas(task, 0)
-    slot: SlotP
-    index: u32
-    result: cython.int = space_lock(task, mm_id)
-    if result != 0:
-        return result
-    slot = slot_at(task.mem, task.slot_index)
-    mas_init(mas, task, state_at(slot, slot.word & 1).root, state_at(slot, slot.word & 1).height)
-    index = mas_find(mas, addr)
-    task.value = index
-    copy_state(task_next(task), state_at(slot, slot.word & 1))
-    if index != 0:
-        copy_vma(task_found(task), record_at(task.mem, index))
-    space_unlock(task)
-    task.done_ns = now_ns()
-    return result
-
-
-def mm_repeat_once(task, mm_id, strategy):
-    """One fork and exit of a child that is never published; core time is
-    task.filled_ns - task.locked_ns, and task.exit_ns what the exit took."""
-    parent: SlotP
-    result: cython.int = space_lock(task, mm_id)
-    if result != 0:
-        return result
-    parent = slot_at(task.mem, task.slot_index)
-    copy_state(task_next(task), state_at(parent, parent.word & 1))
-    result = dup_mmap(task, state_at(parent, parent.word & 1), strategy, task_stamp(task), False)
-    space_unlock(task)
-    if result == -ENOMEM:
-        task.limit = LIMIT_ARENA
-    if result != 0:
-        return result
-    task.sealed_ns = now_ns()
-    if task.next.root != 0:
-        tree_drop(task, task.next.root, task.next.height)
-    task.exit_ns = now_ns() - task.sealed_ns
-    return 0
-
-
-def name_of(record, brk, start_brk, start_stack):
-    """What the last column of /proc/PID/maps shows: 0 nothing, [heap], [stack], or a file."""
-    if record.file != 0:
-        return record.file + NAME_FILE
-    if record.start < brk and record.end > start_brk:
-        return NAME_HEAP
-    if record.start <= start_stack <= record.end and start_stack != 0:
-        return NAME_STACK
-    return 0
-
-
-def offset_of(record):
-    """The offset column of /proc/PID/maps: anonymous private memory shows 0."""
-    return record.pgoff << PAGE_SHIFT if record.file != 0 else 0
-
-
-# --- the Python face -------------------------------------------------------------------------
-
-
-class MemoryManager:
+class MemoryManager(Lanes):
     """One process's access to the spaces of an arena, with a lane per thread that calls."""
-
-    def __init__(self, arena: object, lanes: object) -> None:
-        """Claim `lanes` lanes; lanes of dead processes are taken over with what they hold.
-
-        Raises CoreError EAGAIN, limit "lanes", when the arena has no more.
-        """
-        i: cython.int
-        self.arena = arena
-        self.shard = 0
-        self.files = FileTable(arena)
-        self.idle = []
-        self.lane_count = 0
-        if cython.compiled:
-            self.tasks = cython.cast(TaskP, calloc(lanes, cython.sizeof(Task)))
-            if self.tasks == cython.NULL:
-                raise MemoryError
-        else:
-            self.tasks = [Task() for _ in range(lanes)]
-        self.is_open = True
-        self.claim_lanes(lanes)
-
-    def __dealloc__(self) -> None:
-        c_free(self.tasks)
-
-    def task(self, index):
-        if cython.compiled:
-            return cython.address(self.tasks[index])
-        else:
-            return self.tasks[index]
-
-    def claim_lanes(self, lanes):
-        mem: MemP = self.arena.mem
-        lane: LaneP
-        task: TaskP
-        index: u32
-        start = _start_time(os.getpid())
-        mutex_wait(mem.header.table_lock, 0)
-        try:
-            for index in range(mem.header.lane_max):
-                if self.lane_count == lanes:
-                    break
-                lane = lane_at(mem, index)
-                if lane.owner_pid != 0 and _start_time(lane.owner_pid) == lane.owner_start:
-                    continue
-                lane.owner_pid = os.getpid()
-                lane.owner_start = start
-                lane.owner_token += 1
-                lane.in_op = 0
-                task = self.task(self.lane_count)
-                task.mem = mem
-                task.lane = lane
-                task.lane_index = index
-                self.idle.append(self.lane_count)
-                self.lane_count += 1
-        finally:
-            mutex_release(mem.header.table_lock)
-        if self.lane_count < lanes:
-            self.close()
-            raise CoreError(EAGAIN_ERRNO, f"no {lanes} free lanes in the arena", limit="lanes")
-        return 0
-
-    def close(self) -> None:
-        """Give the lanes back. No call may be running."""
-        i: cython.int
-        if not self.is_open:
-            return
-        self.is_open = False
-        for i in range(self.lane_count):
-            heap_flush(self.task(i))
-            self.task(i).lane.owner_pid = 0
-        self.lane_count = 0
-        self.idle = []
-
-    def begin(self, request, labels):
-        """Take a lane for a call: its index."""
-        index: cython.int
-        task: TaskP
-        i: u32 = 0
-        if not self.idle:
-            raise CoreError(EAGAIN_ERRNO, "more threads call than there are lanes", limit="lanes")
-        index = self.idle.pop()
-        if request is not None or labels:
-            task = self.task(index)
-            if request is not None:
-                task.request_high = request.high
-                task.request_low = request.low
-            for byte in labels:
-                task.labels[i] = byte
-                i += 1
-            task.label_bytes = i
-        return index
-
-    def failed(self, index: object, result: object, mm_id: object = 0) -> Exception:
-        """The CoreError for a negative result of the call that ran in this lane."""
-        task: TaskP = self.task(index)
-        field = _FIELDS[task.field]
-        limit = _LIMITS[task.limit]
-        if result == -ESRCH_ERRNO:
-            return CoreError(0, f"no address space {mm_id:#x}", "mm_id", reason="NO_SUCH_SPACE")
-        if result == -ETIMEDOUT_ERRNO:
-            return CoreError(0, "the deadline passed", reason="DEADLINE")
-        detail = os.strerror(-result)
-        if limit:
-            detail += f" (limit: {limit})"
-        return CoreError(-result, detail, field, limit)
 
     # -- spaces --
 
@@ -367,7 +124,11 @@ class MemoryManager:
             start = spec.start
             end = spec.end
             flags = spec.vm_flags
-            if (start | end | spec.offset_bytes) & (PAGE_BYTES - 1) or end <= start or start < before:
+            if (
+                (start | end | spec.offset_bytes) & (PAGE_BYTES - 1)
+                or end <= start
+                or start < before
+            ):
                 tree_abandon(mas, MAX_INDEX)
                 raise CoreError(
                     EINVAL, f"VMA {start:x}-{end:x} is not aligned or not in order", "vmas"
@@ -553,9 +314,7 @@ class MemoryManager:
             )
             if task.value == 0:
                 return None, cost
-            name = name_of(
-                found, task.next.brk, task.next.start_brk, task.next.start_stack
-            )
+            name = name_of(found, task.next.brk, task.next.start_brk, task.next.start_stack)
             return (
                 VmaInfo(
                     found.start,
@@ -734,7 +493,7 @@ class MemoryManager:
             if task.next.root != 0:
                 ref_add(task.mem, task.next.root, 1)
             space_unlock(task)
-            snapshot.mm = self
+            snapshot.lanes = self
             snapshot.root = task.next.root
             snapshot.height = task.next.height
             snapshot.brk = task.next.brk
@@ -781,133 +540,3 @@ class MemoryManager:
         from forkstormd.core.verify import verify
 
         return verify(self, mm_id)
-
-
-class Snapshot:
-    """The VMAs of a space at one instant. `info` tells the space's figures then.
-
-    Holds one reference on the root: writers copy what it holds, nobody waits for it.
-    """
-
-    def __enter__(self) -> object:
-        return self
-
-    def __exit__(self, *exc: object) -> None:
-        self.close()
-
-    def close(self) -> None:
-        """Give up the reference; frees what only the snapshot still held."""
-        index: cython.int
-        task: TaskP
-        if not self.is_open:
-            return
-        self.is_open = False
-        snapshots_add(self.mm.arena.mem.header, -1)
-        if self.root == 0:
-            return
-        index = self.mm.begin(None, b"")
-        task = self.mm.task(index)
-        task_begin(task, 0)
-        tree_drop(task, self.root, self.height)
-        task_end(task)
-        self.mm.idle.append(index)
-
-    def read(self, limit: object) -> tuple:
-        """The next VMAs, at most limit, as five arrays: start, end, vm_flags, offset_bytes ('Q')
-        and name ('I': 0 none, 1 [heap], 2 [stack], else a file's id + 2). Empty at the end."""
-        count: cython.int = limit
-        columns = [array("Q", bytes(8 * count)) for _ in range(4)]
-        names = array("I", bytes(4 * count))
-        start: cython.ulonglong[::1] = columns[0]
-        end: cython.ulonglong[::1] = columns[1]
-        flags: cython.ulonglong[::1] = columns[2]
-        offset: cython.ulonglong[::1] = columns[3]
-        name: cython.uint[::1] = names
-        index: cython.int = self.mm.begin(None, b"")
-        task: TaskP = self.mm.task(index)
-        mas: MasP = task_mas(task, 0)
-        record: RecordP
-        found: u32
-        done: cython.int = 0
-        try:
-            with cython.nogil:
-                task_begin(task, 0)
-                mas_init(mas, task, self.root, self.height)
-                found = mas_find(mas, self.position) if self.position != MAX_INDEX else 0
-                while found != 0 and done < count:
-                    record = record_at(task.mem, found)
-                    start[done] = record.start
-                    end[done] = record.end
-                    flags[done] = record.flags
-                    offset[done] = offset_of(record)
-                    name[done] = name_of(record, self.brk, self.start_brk, self.start_stack)
-                    done += 1
-                    self.position = record.end
-                    found = mas_next(mas)
-                if found == 0:
-                    self.position = MAX_INDEX
-        finally:
-            task_end(task)
-            self.mm.idle.append(index)
-        if done < count:
-            columns = [column[:done] for column in columns]
-            names = names[:done]
-        return (*columns, names)
-
-
-def work_of(task):
-    """The counted work of the call that ran in this lane."""
-    work: WorkCountP = task_work(task)
-    return Work(
-        work.nodes_allocated,
-        work.slots_written,
-        work.levels_climbed,
-        work.gap_updates,
-        work.splits,
-        work.records_copied,
-        work.entries_erased,
-    )
-
-
-def space_info(task, mm_id):
-    """SpaceInfo of the space that is locked, or was, and begun."""
-    slot: SlotP = slot_at(task.mem, task.slot_index)
-    state: StateP = task_next(task)
-    nodes = 0
-    if state.height == 1:
-        nodes = 1
-    elif state.height > 1:
-        nodes = inner_at(task.mem, state.root).nodes
-    return SpaceInfo(
-        mm_id,
-        bytes([slot.labels[i] for i in range(slot.label_bytes)]),
-        state.map_count,
-        state.version,
-        SpaceParams(
-            state.task_size,
-            state.mmap_min_addr,
-            state.mmap_base,
-            state.start_brk,
-            state.max_map_count,
-        ),
-        state.brk,
-        state.start_stack,
-        state.total_vm,
-        state.data_vm,
-        state.exec_vm,
-        state.stack_vm,
-        state.charged,
-        nodes,
-        state.height,
-        slot.expires_ns,
-    )
-
-
-def _start_time(pid: object) -> int:
-    """When a process started, in ticks since boot; 0 when there is none or it is a zombie."""
-    try:
-        with open(f"/proc/{pid}/stat", "rb") as file:
-            fields = file.read().rsplit(b")", 1)[1].split()
-    except OSError:
-        return 0
-    return 0 if fields[0] in (b"Z", b"X") else int(fields[19])

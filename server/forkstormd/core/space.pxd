@@ -2,7 +2,7 @@ from forkstormd.core.layout cimport *
 from forkstormd.core.atomics cimport *
 from forkstormd.core.mutex cimport *
 from forkstormd.core.heap cimport slot_alloc, slot_free, heap_populate
-from forkstormd.core.store cimport mas_retired_drop, tree_drop
+from forkstormd.core.owning cimport mas_retired_drop, tree_drop
 from forkstormd.core.maple cimport mas_init
 from libc.errno cimport ENOMEM, ESRCH, ETIMEDOUT
 

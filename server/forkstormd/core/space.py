@@ -16,14 +16,14 @@ waiting for the mutex. task.field and task.limit say what an error is about.
 import cython
 
 if not cython.compiled:
-    from errno import ENOMEM, ESRCH, ETIMEDOUT
+    from errno import ESRCH, ETIMEDOUT
 
-    from forkstormd.core.atomics import *  # noqa: F403
-    from forkstormd.core.heap import heap_populate, slot_alloc, slot_free
-    from forkstormd.core.layout import *  # noqa: F403
+    from forkstormd.core.atomics import *
+    from forkstormd.core.heap import heap_populate, slot_free
+    from forkstormd.core.layout import *
     from forkstormd.core.maple import mas_init
-    from forkstormd.core.mutex import *  # noqa: F403
-    from forkstormd.core.store import mas_retired_drop, tree_drop
+    from forkstormd.core.mutex import *
+    from forkstormd.core.owning import mas_retired_drop, tree_drop
 
     # What an error is about; mm.py has the names.
     FIELD_NONE = 0

@@ -1,12 +1,12 @@
 from forkstormd.core.layout cimport *
 from forkstormd.core.atomics cimport *
 from forkstormd.core.maple cimport leaf_gap, inner_gap
-from forkstormd.core.store cimport leaf_vmas
 from forkstormd.core.vma cimport vma_account, VM_SPECIAL
-from forkstormd.core.mm cimport MemoryManager, Snapshot
+from forkstormd.core.lanes cimport Lanes
+from forkstormd.core.snapshot cimport Snapshot
 
 cdef class TreeCheck:
-    cdef MemoryManager mm
+    cdef Lanes mm
     cdef Mem *mem
     cdef list violations
     cdef set seen

@@ -12,11 +12,10 @@ from forkstormd.core.errors import CoreError
 from forkstormd.core.types import Audit
 
 if not cython.compiled:
-    from forkstormd.core.atomics import *  # noqa: F403
-    from forkstormd.core.layout import *  # noqa: F403
+    from forkstormd.core.atomics import *
+    from forkstormd.core.layout import *
     from forkstormd.core.layout import State
     from forkstormd.core.maple import inner_gap, leaf_gap
-    from forkstormd.core.store import leaf_vmas
     from forkstormd.core.vma import VM_SPECIAL, vma_account
 
 VIOLATIONS_MAX = 100
@@ -202,16 +201,15 @@ class TreeCheck:
 
 def _moving(mm: object) -> tuple:
     """What changes when any call runs: lanes' call counts, open snapshots, spaces."""
-    manager: MemoryManager = mm
+    manager: Lanes = mm
     mem: MemP = manager.arena.mem
-    i: u32
     calls = [lane_at(mem, i).in_op for i in range(mem.header.lane_max)]
     return sum(calls), any(count & 1 for count in calls), mem.header.snapshots
 
 
 def audit(mm: object) -> object:
     """An Audit of the arena; O(claimed blocks + everything alive) in Python objects."""
-    manager: MemoryManager = mm
+    manager: Lanes = mm
     mem: MemP = manager.arena.mem
     header: HeaderP = mem.header
     before = _moving(mm)
@@ -235,7 +233,7 @@ def audit(mm: object) -> object:
     check: TreeCheck
     spaces = charged = vmas = 0
     reachable: set = set()
-    for mm_id in manager.ids():
+    for mm_id in mm.ids():
         try:
             with mm.snapshot(mm_id) as snapshot:
                 info = snapshot.info

@@ -15,8 +15,8 @@ if not cython.compiled:
 
     from forkstormd.core.atomics import copy_record
     from forkstormd.core.heap import heap_ensure, record_alloc, record_free
-    from forkstormd.core.layout import *  # noqa: F403
-    from forkstormd.core.maple import *  # noqa: F403
+    from forkstormd.core.layout import *
+    from forkstormd.core.maple import *
     from forkstormd.core.store import mas_store_pieces
 
     # Bits of vm_flags, with the values of include/linux/mm.h.

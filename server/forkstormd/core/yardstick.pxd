@@ -4,7 +4,8 @@ from forkstormd.core.layout cimport *
 from forkstormd.core.atomics cimport *
 from forkstormd.core.heap cimport heap_ensure, record_alloc
 from forkstormd.core.maple cimport *
-from forkstormd.core.store cimport mas_store, mas_store_range, mas_retire
+from forkstormd.core.owning cimport mas_retire
+from forkstormd.core.store cimport mas_store, mas_store_range
 from forkstormd.core.space cimport *
-from forkstormd.core.mm cimport MemoryManager
+from forkstormd.core.lanes cimport Lanes
 from forkstormd.core.vma cimport VM_SPECIAL

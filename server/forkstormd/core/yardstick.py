@@ -9,11 +9,11 @@ from array import array
 import cython
 
 if not cython.compiled:
-    from forkstormd.core.atomics import *  # noqa: F403
+    from forkstormd.core.atomics import *
     from forkstormd.core.heap import heap_ensure, record_alloc
-    from forkstormd.core.layout import *  # noqa: F403
-    from forkstormd.core.maple import *  # noqa: F403
-    from forkstormd.core.space import *  # noqa: F403
+    from forkstormd.core.layout import *
+    from forkstormd.core.maple import *
+    from forkstormd.core.space import *
     from forkstormd.core.store import mas_store
     from forkstormd.core.vma import VM_SPECIAL
 
@@ -65,13 +65,13 @@ def store_ns(mm: object, mm_id: object, count: object) -> object:
 
 
 def _walk(mm: object, mm_id: object, count: object, stores: object) -> float:
-    manager: MemoryManager = mm
+    manager: Lanes = mm
     index: cython.int = manager.begin(None, b"")
     task: TaskP = manager.task(index)
     mas: MasP = task_mas(task, 0)
     writing: cython.bint = stores
     times: cython.int = count
-    i: cython.int
+    _i: cython.int
     space: u64 = mm_id
     first: u64
     span: u64
@@ -94,7 +94,7 @@ def _walk(mm: object, mm_id: object, count: object, stores: object) -> float:
         span = mas.index - first
         with cython.nogil:
             began = now_ns()
-            for i in range(times):
+            for _i in range(times):
                 # xorshift: Marsaglia 2003, the 64-bit triple 13, 7, 17.
                 state ^= (state << 13) & MAX_INDEX
                 state ^= state >> 7
@@ -108,7 +108,11 @@ def _walk(mm: object, mm_id: object, count: object, stores: object) -> float:
                     copy = record_alloc(task)
                     copy_record(task.mem.base, copy, record)
                     mas_store(
-                        mas, mas.index, mas.last, copy, (record_at(task.mem, copy).flags & VM_SPECIAL) != 0
+                        mas,
+                        mas.index,
+                        mas.last,
+                        copy,
+                        (record_at(task.mem, copy).flags & VM_SPECIAL) != 0,
                     )
                     space_commit(task)
             ended = now_ns()

@@ -15,9 +15,9 @@ import grpc
 from forkstorm.v1 import address_spaces_pb2 as pb
 from forkstorm.v1 import address_spaces_pb2_grpc, types_pb2
 
+from forkstormd.core.dedupe import Ticket
 from forkstormd.core.errors import CoreError
 from forkstormd.core.types import SpaceInfo
-from forkstormd.core_face import Ticket
 from forkstormd.errors import Refusal, abort, invalid
 from forkstormd.service import imports, replies, streams
 from forkstormd.service.idempotency import Identified, begin

@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 import platform
 import statistics
-from functools import cache
+from functools import cache, lru_cache
 from itertools import pairwise, repeat, starmap
-from time import monotonic_ns
+from time import monotonic, monotonic_ns
 
 import grpc
 import psutil
@@ -121,20 +121,24 @@ class Diagnostics(diagnostics_pb2_grpc.DiagnosticsServicer):
             pinned_cpu=config.cpus[index],
         )
         try:
-            process = psutil.Process(worker.pid)
-            with process.oneshot():
-                times = process.cpu_times()
-                worker.cpu_seconds = times.user + times.system
-            worker.rss_bytes = _rss_beside(process, config.arena_path)
+            times = psutil.Process(worker.pid).cpu_times()
+            worker.cpu_seconds = times.user + times.system
+            worker.rss_bytes = _rss_beside(worker.pid, config.arena_path, int(monotonic()))
         except psutil.Error:
             pass  # it has died, and is not started again yet
         return worker
 
 
-def _rss_beside(process: psutil.Process, arena_path: str) -> int:
-    """Resident bytes of all mappings but the arena's."""
+@lru_cache(maxsize=registry.WORKERS_MAX)
+def _rss_beside(pid: int, arena_path: str, second: int) -> int:
+    """Resident bytes of all mappings but the arena's, at most a second old.
+
+    Asking takes some milliseconds, and every client that connects asks.
+    """
     return sum(
-        mapping.rss for mapping in process.memory_maps() if not mapping.path.startswith(arena_path)
+        mapping.rss
+        for mapping in psutil.Process(pid).memory_maps()
+        if not mapping.path.startswith(arena_path)
     )
 
 

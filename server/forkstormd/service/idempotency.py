@@ -14,8 +14,7 @@ from __future__ import annotations
 from hashlib import blake2b
 from typing import Protocol
 
-from forkstormd.core.dedupe import RequestIdReused, RequestInProgress
-from forkstormd.core_face import Dedupe, Ticket
+from forkstormd.core.dedupe import Dedupe, RequestIdReused, RequestInProgress, Ticket
 from forkstormd.errors import Refusal, invalid
 
 

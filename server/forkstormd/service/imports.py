@@ -27,9 +27,10 @@ import grpc
 from forkstorm.v1 import address_spaces_pb2 as pb
 from forkstorm.v1 import types_pb2
 
+from forkstormd.core.dedupe import Ticket
 from forkstormd.core.errors import CoreError
+from forkstormd.core.mm import MemoryManager
 from forkstormd.core.types import TASK_SIZE, SpaceParams, VmaSpec
-from forkstormd.core_face import Spaces, Ticket
 from forkstormd.errors import Refusal, abort, invalid, limit_exceeded
 from forkstormd.maps_text import VM_SHARED, MapsError, MapsParser, MapsVma, TooManyVmas
 from forkstormd.service import replies
@@ -61,7 +62,7 @@ def layout_of_text(text: bytes, parameters: types_pb2.SpaceParameters) -> Layout
 
 
 def create(
-    mm: Spaces,
+    mm: MemoryManager,
     layout: Layout,
     request: pb.CreateAddressSpaceRequest,
     response: Created,
@@ -207,7 +208,7 @@ def _is_nameless(vma: MapsVma) -> bool:
     return _is_special(vma, b"") and not vma.vm_flags & VM_SHARED
 
 
-def _specs(mm: Spaces, layout: Layout) -> list[VmaSpec]:
+def _specs(mm: MemoryManager, layout: Layout) -> list[VmaSpec]:
     """The VMAs as the core takes them, every name an interned file."""
     files: dict[tuple[bytes, int, int, int], int] = {}
     specs = []

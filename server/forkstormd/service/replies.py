@@ -6,8 +6,8 @@ from time import monotonic_ns
 
 from forkstorm.v1 import types_pb2
 
+from forkstormd.core.mm import MemoryManager
 from forkstormd.core.types import FileInfo, ForkResult, OpResult, SpaceInfo, VmaInfo, Work
-from forkstormd.core_face import Spaces
 from forkstormd.service.requests import decode_labels
 
 HEAP, STACK = b"[heap]", b"[stack]"
@@ -56,7 +56,7 @@ def fill_address_space(message: types_pb2.AddressSpace, info: SpaceInfo) -> None
         message.ttl_ns = max(info.expires_ns - monotonic_ns(), 1)
 
 
-def fill_vma(message: types_pb2.Vma, mm: Spaces, info: VmaInfo) -> None:
+def fill_vma(message: types_pb2.Vma, mm: MemoryManager, info: VmaInfo) -> None:
     """One VMA with the name that /proc/PID/maps shows."""
     message.start = info.start
     message.end = info.end

@@ -13,8 +13,8 @@ from time import monotonic_ns
 
 from forkstorm.v1 import types_pb2
 
+from forkstormd.core.mm import MemoryManager
 from forkstormd.core.types import MAX_MAP_COUNT, MMAP_BASE, MMAP_MIN_ADDR, TASK_SIZE, SpaceParams
-from forkstormd.core_face import Spaces
 from forkstormd.errors import invalid, limit_exceeded
 
 LABEL_BYTES_MAX = 256
@@ -82,7 +82,7 @@ def expiry_of(ttl_ns: int) -> int:
     return min(monotonic_ns() + ttl_ns, _U64_MAX) if ttl_ns else 0
 
 
-def file_of(mm: Spaces, file: types_pb2.File) -> int:
+def file_of(mm: MemoryManager, file: types_pb2.File) -> int:
     """The core's id of a file."""
     if file.access not in _ACCESS:
         raise invalid("file.access", f"there is no file access {file.access}")

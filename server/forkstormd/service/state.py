@@ -12,8 +12,10 @@ from typing import Protocol, cast
 
 from forkstorm.v1 import types_pb2
 
+from forkstormd.core.arena import Arena
+from forkstormd.core.dedupe import Dedupe
 from forkstormd.core.errors import CoreError
-from forkstormd.core_face import Arena, Spaces, request_table
+from forkstormd.core.mm import MemoryManager
 from forkstormd.errors import Refusal, limit_exceeded
 from forkstormd.launch import WorkerConfig
 
@@ -79,12 +81,12 @@ class Turn:
 class WorkerState:
     """One worker: its configuration and its access to the arena."""
 
-    def __init__(self, config: WorkerConfig, arena: Arena, mm: Spaces) -> None:
+    def __init__(self, config: WorkerConfig, arena: Arena, mm: MemoryManager) -> None:
         self.config = config
         self.arena = arena
         self.mm = mm
         self.default_strategy = cast(types_pb2.ForkStrategy, config.default_strategy)
-        self.dedupe = request_table(arena, mm)
+        self.dedupe = Dedupe(arena, mm)
         self._patience: list[None] = [None] * (config.threads - 1)
 
     def turn(self, context: Call) -> Turn:

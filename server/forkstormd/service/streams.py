@@ -14,8 +14,8 @@ from forkstorm.v1 import address_spaces_pb2 as pb
 from forkstorm.v1 import types_pb2
 
 from forkstormd.core.errors import CoreError
+from forkstormd.core.mm import MemoryManager
 from forkstormd.core.types import Work
-from forkstormd.core_face import Spaces
 from forkstormd.errors import Refusal, abort, invalid, limit_exceeded
 from forkstormd.service import replies
 from forkstormd.service.requests import strategy_of
@@ -45,7 +45,7 @@ def stream_vmas(
 
 
 def _chunks(
-    mm: Spaces, request: pb.StreamVmasRequest, turn: Turn
+    mm: MemoryManager, request: pb.StreamVmasRequest, turn: Turn
 ) -> Iterator[pb.StreamVmasResponse]:
     size = request.chunk_vma_count or _CHUNK_VMAS
     known: set[int] = {0}
@@ -75,7 +75,7 @@ def _chunks(
             return
 
 
-def _vma_name(mm: Spaces, name: int) -> types_pb2.VmaName:
+def _vma_name(mm: MemoryManager, name: int) -> types_pb2.VmaName:
     """A name of the core's snapshot, under the same number."""
     if name == _NAME_HEAP:
         return types_pb2.VmaName(index=name, name=replies.HEAP)
@@ -163,7 +163,7 @@ def _checked_strategies(
 
 
 def _block(
-    mm: Spaces, mm_id: int, strategy: int, count: int, turn: Turn
+    mm: MemoryManager, mm_id: int, strategy: int, count: int, turn: Turn
 ) -> tuple[array[int], int, Work]:
     """`count` forks in a row: ns of each, ns of their exits together, the work of one."""
     durations = array("Q")

@@ -1,0 +1,106 @@
+import builtins
+from array import array
+from collections.abc import Iterable
+
+from forkstormd.core.arena import Arena
+from forkstormd.core.dedupe import Ticket
+from forkstormd.core.snapshot import Snapshot
+from forkstormd.core.types import (
+    Audit,
+    FileInfo,
+    ForkResult,
+    OpResult,
+    SpaceInfo,
+    SpaceParams,
+    VmaInfo,
+    VmaSpec,
+    Work,
+)
+
+class MemoryManager:
+    def __init__(self, arena: Arena, lanes: int) -> None: ...
+    @property
+    def arena(self) -> Arena: ...
+    @property
+    def shard(self) -> int: ...
+    def close(self) -> None: ...
+    def create(
+        self,
+        params: SpaceParams | None = None,
+        vmas: Iterable[VmaSpec] = (),
+        *,
+        brk: int = 0,
+        start_stack: int = 0,
+        labels: bytes = b"",
+        expires_ns: int = 0,
+        request: Ticket | None = None,
+    ) -> OpResult: ...
+    def fork(
+        self,
+        mm_id: int,
+        strategy: int,
+        *,
+        labels: bytes = b"",
+        expires_ns: int = 0,
+        with_phases: bool = False,
+        deadline_ns: int = 0,
+        request: Ticket | None = None,
+    ) -> ForkResult: ...
+    def exit(
+        self, mm_id: int, *, deadline_ns: int = 0, request: Ticket | None = None
+    ) -> OpResult: ...
+    def map(
+        self,
+        mm_id: int,
+        addr: int,
+        length: int,
+        prot: int,
+        flags: int,
+        *,
+        file: int = 0,
+        offset: int = 0,
+        deadline_ns: int = 0,
+        request: Ticket | None = None,
+    ) -> OpResult: ...
+    def unmap(
+        self,
+        mm_id: int,
+        addr: int,
+        length: int,
+        *,
+        deadline_ns: int = 0,
+        request: Ticket | None = None,
+    ) -> OpResult: ...
+    def find_vma(
+        self, mm_id: int, addr: int, *, deadline_ns: int = 0
+    ) -> tuple[VmaInfo | None, OpResult]: ...
+    def find_gap(
+        self,
+        mm_id: int,
+        length: int,
+        low: int,
+        high: int,
+        bottom_up: bool = False,
+        *,
+        deadline_ns: int = 0,
+    ) -> OpResult: ...
+    def repeat_fork(
+        self, mm_id: int, strategy: int, count: int, *, deadline_ns: int = 0
+    ) -> tuple[array[int], int, Work]: ...
+    def info(self, mm_id: int) -> SpaceInfo: ...
+    def list(self, after_slot: int = -1, limit: int = 1000) -> builtins.list[SpaceInfo]: ...
+    def ids(self, after_slot: int = -1) -> builtins.list[int]: ...
+    def expired(self, now_ns: int, limit: int = 1000) -> builtins.list[int]: ...
+    def snapshot(self, mm_id: int, *, deadline_ns: int = 0) -> Snapshot: ...
+    def intern_file(
+        self,
+        path: bytes,
+        dev_major: int = 0,
+        dev_minor: int = 0,
+        inode: int = 0,
+        open_id: int = 0,
+        access: int = 3,
+    ) -> int: ...
+    def file_info(self, file: int) -> FileInfo: ...
+    def audit(self) -> Audit: ...
+    def verify(self, mm_id: int) -> builtins.list[str]: ...

@@ -1,0 +1,136 @@
+"""What a core call does from lock to commit, without the GIL.
+
+Each takes a task that has begun (space.task_begin) and returns 0 or a negative errno with nothing
+changed. task.locked_ns and task.done_ns bound its work; what it found is in task.value.
+"""
+
+import cython
+
+if not cython.compiled:
+    from errno import ENOMEM
+
+    from forkstormd.core.atomics import *
+    from forkstormd.core.calls import do_mmap, do_munmap
+    from forkstormd.core.dup import dup_mmap
+    from forkstormd.core.heap import slot_alloc, slot_free
+    from forkstormd.core.layout import *
+    from forkstormd.core.maple import *
+    from forkstormd.core.owning import tree_drop
+    from forkstormd.core.space import *
+
+    # What Snapshot.read says of a VMA's name; NAME_FILE is added to a file's id.
+    NAME_HEAP = 1
+    NAME_STACK = 2
+    NAME_FILE = 2
+
+
+def mm_fork(task, mm_id, strategy, expires_ns, phases):
+    """Fork: task.value is the child's id. 0 or a negative errno."""
+    parent: SlotP
+    child: u32
+    result: cython.int = slot_alloc(task)
+    if result != 0:
+        task.limit = LIMIT_SPACES
+        return result
+    child = task.slot_index
+    result = space_lock(task, mm_id)
+    if result == 0:
+        parent = slot_at(task.mem, task.slot_index)
+        copy_state(task_next(task), state_at(parent, parent.word & 1))
+        result = dup_mmap(
+            task, state_at(parent, parent.word & 1), strategy, task_stamp(task), phases
+        )
+        if result == 0:
+            task.value = space_publish(task, child, expires_ns)
+        elif result == -ENOMEM:
+            task.limit = LIMIT_ARENA
+        space_unlock(task)
+    if result != 0:
+        slot_free(task, child)
+    return result
+
+
+def mm_map(task, mm_id):
+    """mmap with task.args: task.value is the address."""
+    result: cython.int = space_lock(task, mm_id)
+    if result != 0:
+        return result
+    space_begin(task)
+    result = do_mmap(task, task_args(task))
+    if result == 0:
+        space_commit(task)
+    space_unlock(task)
+    task.done_ns = now_ns()
+    return result
+
+
+def mm_unmap(task, mm_id, addr, length):
+    result: cython.int = space_lock(task, mm_id)
+    if result != 0:
+        return result
+    space_begin(task)
+    task.value = 0
+    result = do_munmap(task, addr, length)
+    if result == 0:
+        space_commit(task)
+    space_unlock(task)
+    task.done_ns = now_ns()
+    return result
+
+
+def mm_find(task, mm_id, addr):
+    """Copy the VMA that ends above addr to task.found; task.value tells whether there is one."""
+    mas: MasP = task_mas(task, 0)
+    slot: SlotP
+    index: u32
+    result: cython.int = space_lock(task, mm_id)
+    if result != 0:
+        return result
+    slot = slot_at(task.mem, task.slot_index)
+    mas_init(mas, task, state_at(slot, slot.word & 1).root, state_at(slot, slot.word & 1).height)
+    index = mas_find(mas, addr)
+    task.value = index
+    copy_state(task_next(task), state_at(slot, slot.word & 1))
+    if index != 0:
+        copy_vma(task_found(task), record_at(task.mem, index))
+    space_unlock(task)
+    task.done_ns = now_ns()
+    return result
+
+
+def mm_repeat_once(task, mm_id, strategy):
+    """One fork and exit of a child that is never published; core time is
+    task.filled_ns - task.locked_ns, and task.exit_ns what the exit took."""
+    parent: SlotP
+    result: cython.int = space_lock(task, mm_id)
+    if result != 0:
+        return result
+    parent = slot_at(task.mem, task.slot_index)
+    copy_state(task_next(task), state_at(parent, parent.word & 1))
+    result = dup_mmap(task, state_at(parent, parent.word & 1), strategy, task_stamp(task), False)
+    space_unlock(task)
+    if result == -ENOMEM:
+        task.limit = LIMIT_ARENA
+    if result != 0:
+        return result
+    task.sealed_ns = now_ns()
+    if task.next.root != 0:
+        tree_drop(task, task.next.root, task.next.height)
+    task.exit_ns = now_ns() - task.sealed_ns
+    return 0
+
+
+def name_of(record, brk, start_brk, start_stack):
+    """What the last column of /proc/PID/maps shows: 0 nothing, [heap], [stack], or a file."""
+    if record.file != 0:
+        return record.file + NAME_FILE
+    if record.start < brk and record.end > start_brk:
+        return NAME_HEAP
+    if record.start <= start_stack <= record.end and start_stack != 0:
+        return NAME_STACK
+    return 0
+
+
+def offset_of(record):
+    """The offset column of /proc/PID/maps: anonymous private memory shows 0."""
+    return record.pgoff << PAGE_SHIFT if record.file != 0 else 0

@@ -1,0 +1,19 @@
+from forkstormd.core.layout cimport *
+from forkstormd.core.atomics cimport *
+from forkstormd.core.heap cimport heap_ensure, node_alloc, node_free, record_free
+from forkstormd.core.maple cimport inner_gap
+from libc.errno cimport ENOMEM
+
+cdef u32 node_new(Mas *mas) noexcept nogil
+cdef int mas_room(Mas *mas) noexcept nogil
+cdef void mas_retire(Mas *mas, int kind, u32 index, int levels) noexcept nogil
+cdef void mas_retired_drop(Task *task) noexcept nogil
+cdef void record_drop(Task *task, u32 record) noexcept nogil
+cdef void tree_drop(Task *task, u32 node, int levels) noexcept nogil
+cdef u32 mas_own(Mas *mas, u32 node, int level) noexcept nogil
+cdef void mas_own_path(Mas *mas) noexcept nogil
+cdef void mas_climb(Mas *mas, int level, u64 gap) noexcept nogil
+cdef u32 inner_gap_slot(Inner *inner) noexcept nogil
+cdef void mas_add_counts(Mas *mas, int level, int nodes, int vmas, int specials) noexcept nogil
+cdef u32 leaf_vmas(Leaf *leaf) noexcept nogil
+cdef void inner_recount(Mem *mem, Inner *inner, bint over_leaves) noexcept nogil

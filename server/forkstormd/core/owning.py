@@ -1,0 +1,222 @@
+"""What a transaction owns of a tree: its new nodes, its copies, and what they replace.
+
+A node carries the stamp of the transaction that built it. mas_own gives a node of this
+transaction's own: the node itself if it is, else a copy, with the original retired. Retired
+things are dropped only after the commit. Gaps and subtree counts of an owned path are corrected
+from the bottom up (mas_climb, mas_add_counts).
+"""
+
+import cython
+
+if not cython.compiled:
+    from errno import ENOMEM
+
+    from forkstormd.core.atomics import *
+    from forkstormd.core.heap import heap_ensure, node_alloc, node_free, record_free
+    from forkstormd.core.layout import *
+    from forkstormd.core.maple import inner_gap
+
+
+def node_new(mas):
+    """A node for this transaction: from the reserve, else from the magazine, where mas_room or
+    mas_reserve has made sure of it."""
+    node: u32 = mas.reserve
+    leaf: LeafP
+    if node != 0:
+        leaf = leaf_at(mas.mem, node)
+        mas.reserve = leaf.reserve_next
+        mas.reserve_count -= 1
+    else:
+        node = node_alloc(mas.task)
+        leaf = leaf_at(mas.mem, node)
+    leaf.stamp = mas.stamp
+    mas.task.work.nodes_allocated += 1
+    return node
+
+
+def mas_room(mas):
+    """Enough nodes for any one store, and room to retire what it replaces; 0 or -ENOMEM."""
+    if mas.task.retired_count > RETIRED_MAX // 2:
+        return -ENOMEM
+    if mas.reserve_count >= STORE_NODES:
+        return 0
+    return heap_ensure(mas.task, STORE_NODES, 0)
+
+
+def mas_retire(mas, kind, index, levels):
+    """Remember what the new version no longer holds. levels: height of a DROP_NODE's subtree."""
+    task: TaskP = mas.task
+    if kind == DROP_RECORD and mas.keep_records:
+        return
+    check(task.retired_count < RETIRED_MAX)
+    task.retired[task.retired_count] = cython.cast(u64, index) << 32 | levels << 8 | kind
+    task.retired_count += 1
+
+
+def mas_retired_drop(task):
+    """Drop what was retired; only after the commit."""
+    i: cython.int
+    index: u32
+    kind: cython.int
+    for i in range(task.retired_count):
+        index = cython.cast(u32, task.retired[i] >> 32)
+        kind = task.retired[i] & 255
+        if kind == DROP_SHELL:
+            node_free(task, index)
+        elif kind == DROP_NODE:
+            tree_drop(task, index, (task.retired[i] >> 8) & 255)
+        else:
+            record_drop(task, index)
+    task.retired_count = 0
+
+
+def record_drop(task, record):
+    """Give up one reference on a record; the last one frees it."""
+    mem: MemP = task.mem
+    if mem.refs[record] != 0:
+        if ref_add(mem, record, -1) != 0:
+            return
+        mem.refs[record] = 0  # Another owner gave up its reference in between.
+    record_free(task, record)
+
+
+def tree_drop(task, node, levels):
+    """Give up one reference on a subtree of this height (1: a leaf); O(what it owned alone)."""
+    mem: MemP = task.mem
+    leaf: LeafP
+    inner: InnerP
+    offset: cython.int
+    if mem.refs[node] != 0:
+        if ref_add(mem, node, -1) != 0:
+            return
+        mem.refs[node] = 0
+    if levels == 1:
+        leaf = leaf_at(mem, node)
+        for offset in range(leaf.end + 1):
+            if leaf.slot[offset] != 0:
+                record_drop(task, leaf.slot[offset])
+    else:
+        inner = inner_at(mem, node)
+        for offset in range(inner.end + 1):
+            tree_drop(task, inner.slot[offset], levels - 1)
+    node_free(task, node)
+
+
+def mas_own(mas, node, level):
+    """This transaction's own copy of a node; the caller links it into the parent it owns."""
+    mem: MemP = mas.mem
+    leaf: LeafP = leaf_at(mem, node)
+    inner: InnerP
+    copy: u32
+    offset: cython.int
+    if leaf.stamp == mas.stamp:
+        return node
+    copy = node_new(mas)
+    copy_node(mem.base, copy, node)
+    leaf = leaf_at(mem, copy)
+    leaf.stamp = mas.stamp
+    if mem.refs[node] == 0:
+        mas_retire(mas, DROP_SHELL, node, 0)
+        return copy
+    if level == mas.height - 1:
+        for offset in range(leaf.end + 1):
+            if leaf.slot[offset] != 0:
+                ref_add(mem, leaf.slot[offset], 1)
+    else:
+        inner = inner_at(mem, copy)
+        for offset in range(inner.end + 1):
+            ref_add(mem, inner.slot[offset], 1)
+    mas_retire(mas, DROP_NODE, node, mas.height - level)
+    return copy
+
+
+def mas_own_path(mas):
+    """Own every node of the cursor's path."""
+    level: cython.int
+    node: u32
+    for level in range(mas.height):
+        node = mas_own(mas, mas.node[level], level)
+        if node != mas.node[level]:
+            if level == 0:
+                mas.root = node
+            else:
+                inner_at(mas.mem, mas.node[level - 1]).slot[mas.offset[level - 1]] = node
+            mas.node[level] = node
+
+
+def mas_climb(mas, level, gap):
+    """The child on the path below `level` now has this gap: correct the levels above it, as
+    far as their largest gap changes."""
+    mem: MemP = mas.mem
+    inner: InnerP
+    offset: cython.int
+    before: u64
+    while level >= 0:
+        inner = inner_at(mem, mas.node[level])
+        offset = mas.offset[level]
+        if inner.gap[offset] == gap:
+            return
+        before = inner_gap(inner)
+        inner.gap[offset] = gap
+        mas.task.work.levels_climbed += 1
+        mas.task.work.gap_updates += 1
+        if offset == inner.gap_slot:
+            if gap < before:
+                inner.gap_slot = inner_gap_slot(inner)
+        elif gap > before:
+            inner.gap_slot = offset
+        gap = inner_gap(inner)
+        if gap == before:
+            return
+        level -= 1
+
+
+def inner_gap_slot(inner):
+    """The slot with the largest gap, the first of equals; O(10)."""
+    best: cython.int = 0
+    offset: cython.int
+    for offset in range(1, inner.end + 1):
+        if inner.gap[offset] > inner.gap[best]:
+            best = offset
+    return best
+
+
+def mas_add_counts(mas, level, nodes, vmas, specials):
+    """Correct the subtree counts of the path from this level up to the root."""
+    inner: InnerP
+    while level >= 0:
+        inner = inner_at(mas.mem, mas.node[level])
+        inner.nodes += nodes
+        inner.vmas += vmas
+        inner.specials += specials
+        level -= 1
+
+
+def leaf_vmas(leaf):
+    """How many slots of a leaf hold a record."""
+    count: u32 = 0
+    offset: cython.int
+    for offset in range(leaf.end + 1):
+        count += leaf.slot[offset] != 0
+    return count
+
+
+def inner_recount(mem, inner, over_leaves):
+    """Set nodes, vmas and specials of an inner node from its children, which are exact."""
+    offset: cython.int
+    leaf: LeafP
+    child: InnerP
+    inner.nodes = 1
+    inner.vmas = 0
+    inner.specials = 0
+    for offset in range(inner.end + 1):
+        if over_leaves:
+            leaf = leaf_at(mem, inner.slot[offset])
+            inner.nodes += 1
+            inner.vmas += leaf_vmas(leaf)
+            inner.specials += bit_count(leaf.special)
+        else:
+            child = inner_at(mem, inner.slot[offset])
+            inner.nodes += child.nodes
+            inner.vmas += child.vmas
+            inner.specials += child.specials

@@ -1,0 +1,20 @@
+from forkstormd.core.layout cimport *
+from forkstormd.core.atomics cimport *
+from forkstormd.core.lanes cimport Lanes
+from forkstormd.core.maple cimport *
+from forkstormd.core.operations cimport name_of, offset_of
+from forkstormd.core.owning cimport tree_drop
+from forkstormd.core.space cimport *
+
+cdef class Snapshot:
+    cdef Lanes lanes
+    cdef readonly object info
+    cdef u32 root
+    cdef u32 height
+    cdef u64 brk
+    cdef u64 start_brk
+    cdef u64 start_stack
+    cdef u64 position
+    cdef bint is_open
+
+cdef object space_info(Task *task, object mm_id)
