@@ -1,7 +1,6 @@
 from forkstormd.core.layout cimport *
 from forkstormd.core.atomics cimport *
 from forkstormd.core.heap cimport heap_ensure, node_alloc, node_free, record_free
-from forkstormd.core.maple cimport inner_gap
 from libc.errno cimport ENOMEM
 
 cdef u32 node_new(Mas *mas) noexcept nogil

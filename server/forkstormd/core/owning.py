@@ -14,7 +14,6 @@ if not cython.compiled:
     from forkstormd.core.atomics import *
     from forkstormd.core.heap import heap_ensure, node_alloc, node_free, record_free
     from forkstormd.core.layout import *
-    from forkstormd.core.maple import inner_gap
 
 
 def node_new(mas):
@@ -156,7 +155,7 @@ def mas_climb(mas, level, gap):
         offset = mas.offset[level]
         if inner.gap[offset] == gap:
             return
-        before = inner_gap(inner)
+        before = inner.gap[inner.gap_slot]
         inner.gap[offset] = gap
         mas.task.work.levels_climbed += 1
         mas.task.work.gap_updates += 1
@@ -165,7 +164,7 @@ def mas_climb(mas, level, gap):
                 inner.gap_slot = inner_gap_slot(inner)
         elif gap > before:
             inner.gap_slot = offset
-        gap = inner_gap(inner)
+        gap = inner.gap[inner.gap_slot]
         if gap == before:
             return
         level -= 1
