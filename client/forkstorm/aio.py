@@ -1,6 +1,8 @@
 """The client for asyncio: the same names and arguments as client.py, awaited.
 
-    async with await forkstorm.aio.connect("127.0.0.1:7077") as client:
+    from forkstorm import aio
+
+    async with await aio.connect("127.0.0.1:7077") as client:
         async with await client.load("/proc/self/maps") as space:
             result = await space.fork("tree-dup")
             await result.child.exit()

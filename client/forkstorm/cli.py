@@ -11,8 +11,8 @@ import re
 import sys
 import time
 import warnings
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Mapping, Sequence
+from typing import Any, TextIO
 
 import click
 
@@ -35,6 +35,9 @@ from forkstorm.constants import (
 )
 from forkstorm.errors import DeadlineExceeded, ForkstormError, Unavailable
 from forkstorm.messages import File, ForkResult, read_maps
+
+# Children that are not kept end by themselves when the command is killed between fork and exit.
+_CHILD_TTL_S = 60.0
 
 _UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
 _PROTS = {"r": PROT_READ, "w": PROT_WRITE, "x": PROT_EXEC, "-": Prot.NONE}
@@ -194,40 +197,40 @@ def fork(
     With --keep the children's IDs go to standard output and the table to standard error.
     """
     parent = _client().get(mm_id)
-    wire_ns: list[int] = []
-    results: list[ForkResult[AddressSpace]] = []
-    for _ in range(count):
-        started_ns = time.perf_counter_ns()
-        result = parent.fork(strategy, labels=dict(labels), ttl_s=ttl_s)
-        wire_ns.append(time.perf_counter_ns() - started_ns)
-        results.append(result)
-        if keep:
-            click.echo(printing.hex_id(result.child.id))
-        else:
-            result.child.exit()
-    _print_forks(results, wire_ns, to_stderr=keep)
+    if not keep:
+        ttl_s = ttl_s or _CHILD_TTL_S
+    durations: dict[str, list[int]] = {"core": [], "lock wait": [], "server": [], "wire": []}
+    result: ForkResult[AddressSpace] | None = None
+    # Ctrl-C ends the forking; what was measured so far is printed.
+    with contextlib.suppress(KeyboardInterrupt):
+        for _ in range(count):
+            started_ns = time.perf_counter_ns()
+            result = parent.fork(strategy, labels=dict(labels), ttl_s=ttl_s)
+            wire_ns = time.perf_counter_ns() - started_ns
+            timing = result.timing
+            measured = (timing.core_ns, timing.lock_wait_ns, timing.server_ns, wire_ns)
+            for column, duration_ns in zip(durations.values(), measured, strict=True):
+                column.append(duration_ns)
+            if keep:
+                click.echo(printing.hex_id(result.child.id))
+            else:
+                result.child.exit()
+    if result is not None and durations["wire"]:
+        _print_forks(result, durations, to=sys.stderr if keep else sys.stdout)
 
 
 def _print_forks(
-    results: Sequence[ForkResult[AddressSpace]], wire_ns: Sequence[int], to_stderr: bool
+    last: ForkResult[AddressSpace], durations: Mapping[str, Sequence[int]], to: TextIO
 ) -> None:
-    to = sys.stderr if to_stderr else sys.stdout
-    last = results[-1]
+    forks = len(durations["wire"])
     printing.facts(
-        [("strategy", last.strategy.name), ("forks", len(results)), ("VMAs", last.vma_count)], to
+        [("strategy", last.strategy.name), ("forks", forks), ("VMAs", last.vma_count)], to
     )
-    printing.percentiles(
-        {
-            "core": [result.timing.core_ns for result in results],
-            "lock wait": [result.timing.lock_wait_ns for result in results],
-            "server": [result.timing.server_ns for result in results],
-            "wire": wire_ns,
-        },
-        to,
-    )
+    printing.percentiles(durations, to)
     work = last.work
-    counts = [(field.name, getattr(work, field.name)) for field in work.DESCRIPTOR.fields]
-    printing.facts(counts, to)
+    printing.facts(
+        ((field.name, getattr(work, field.name)) for field in work.DESCRIPTOR.fields), to
+    )
 
 
 @main.command()

@@ -2,9 +2,11 @@
 
 import io
 import os
+import signal
 import socket
 import subprocess
 import sys
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -179,6 +181,32 @@ def test_help_needs_no_server() -> None:
         assert result.exit_code == 0
 
 
+def test_ctrl_c_prints_what_was_measured(server: Server, space: str, label: str) -> None:
+    command = [sys.executable, "-m", "forkstorm.cli", "--address", server.address]
+    process = subprocess.Popen(
+        [*command, "fork", space, "--count", "1000000", "-l", label],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    with forkstorm.connect(server.address) as client:
+        parent = int(space, 16)
+        selector = dict([label.split("=")])
+        deadline = time.monotonic() + 20
+        seen = {parent}
+        while len(seen) < 3:
+            seen |= {info.mm_id for info in client.list(selector)}
+            assert time.monotonic() < deadline
+        process.send_signal(signal.SIGINT)
+        output, errors = process.communicate(timeout=10)
+        assert process.returncode == 0, errors
+        assert int(rows(output)["forks"][0]) >= 1
+        # At most one child is left, and its time is limited.
+        children = [info for info in client.list(selector) if info.mm_id != parent]
+        assert len(children) <= 1
+        assert all(0 < child.ttl_ns <= 60 * 10**9 for child in children)
+
+
 class Terminal(io.StringIO):
     def isatty(self) -> bool:
         return True
@@ -191,8 +219,9 @@ def test_terminals_get_aligned_columns_and_pipes_get_tabs() -> None:
         printing.facts([("k", "v"), ("long", 2)], out)
     assert pipe.getvalue() == "name\tns\na\t5\nbcd\t123.5\nk\tv\nlong\t2\n"
     lines = [line.rstrip() for line in terminal.getvalue().splitlines()]
-    assert " a          5" in lines or "a          5" in lines
-    assert "k     v" in lines
+    assert " a          5" in lines
+    assert " bcd    123.5" in lines
+    assert lines[-2:] == ["k     v", "long  2"]
 
 
 def test_percentiles_are_measured_values() -> None:
