@@ -202,10 +202,16 @@ class Supervisor:
                 registry.count_restart(self._arena, worker.config.index)
 
     def _end_expired(self) -> None:
-        for mm_id in self._mm.expired(time.monotonic_ns(), _REAP_SPACES):
-            # Ended by somebody else meanwhile, or busy: then it is looked at again in a second.
-            with contextlib.suppress(CoreError):
-                self._mm.exit(mm_id, deadline_ns=time.monotonic_ns() + _REAP_LOCK_NS)
+        more = True
+        while more and not signal.sigpending() & _STOP:
+            mm_ids = self._mm.expired(time.monotonic_ns(), _REAP_SPACES)
+            more = len(mm_ids) == _REAP_SPACES
+            for mm_id in mm_ids:
+                try:
+                    self._mm.exit(mm_id, deadline_ns=time.monotonic_ns() + _REAP_LOCK_NS)
+                except CoreError:
+                    # Ended by somebody else meanwhile, or busy: looked at again in a second.
+                    more = False
 
     # -- end --
 

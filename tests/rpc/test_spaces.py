@@ -161,3 +161,19 @@ def test_spaces_end_when_their_time_is_up(api: Api) -> None:
     assert api.info(survivor).ttl_ns == 0
     api.exit(survivor)
     api.exit(far)
+
+
+def test_thousands_of_spaces_end_within_seconds(api: Api) -> None:
+    labels = {"run": request_id()}
+    parent = api.create()
+    calls = [
+        api.spaces.Fork.future(pb.ForkRequest(mm_id=parent, labels=labels, ttl_ns=10**9))
+        for _ in range(2500)
+    ]
+    children = {call.result().child for call in calls}
+    assert len(children) == 2500
+    deadline = time.monotonic() + 15
+    while api.page(labels=labels).address_spaces and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert not api.page(labels=labels).address_spaces
+    api.exit(parent)

@@ -18,6 +18,7 @@ What a text says beyond its VMAs:
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -42,6 +43,7 @@ VMAS_MAX = 1 << 20
 _HEAP, _STACK = b"[heap]", b"[stack]"
 # Where the stack pointer of a process lies at its start: below some bytes at the stack's end.
 _STACK_TOP_BYTES = 16
+_END_S = 0.01
 
 Created = pb.CreateAddressSpaceResponse | pb.ImportAddressSpaceResponse
 
@@ -98,6 +100,8 @@ def import_address_space(
     try:
         with state.long_turn(context) as turn:
             settings, vmas, text_hash = _receive(iter(pieces))
+            if _is_broken_off(context):
+                raise Refusal("CANCELLED", "the call was cancelled")
             response = pb.ImportAddressSpaceResponse()
             if settings.request_id:
                 request_id = parse_request_id(settings.request_id)
@@ -118,6 +122,16 @@ def import_address_space(
         if ticket is not None:
             ticket.abandon()
         abort(context, error)
+
+
+def _is_broken_off(context: grpc.ServicerContext) -> bool:
+    """Whether the stream ended because its sender did.
+
+    That a stream has ended and that its call has are two events, and the first looks the same
+    whether or not the second follows; so this waits for a moment.
+    """
+    ended = threading.Event()
+    return not context.add_callback(ended.set) or ended.wait(_END_S)
 
 
 def _receive(
