@@ -40,10 +40,10 @@ build-uncompiled: build/uncompiled/built  ## the core as plain Python, in build/
 clean:  ## remove everything that was built
 	rm -rf build dist $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis *.egg-info server/forkstormd/core/*.so
 
+# Built with the Cython of this very environment, so that what `pip` compiles stays up to date.
 $(VENV)/installed: pyproject.toml
-	$(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1'
-	$(BIN)/python -m pip install --quiet --group dev
-	$(BIN)/python -m pip install --quiet --no-build-isolation --editable '.[loadtest]' && touch $@
+	$(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1' setuptools cython
+	$(BIN)/python -m pip install --quiet --no-build-isolation --group dev --editable '.[loadtest]' && touch $@
 
 $(VENV)/core: $(VENV)/installed setup.py $(CORE)
 	$(BIN)/python setup.py --quiet build_ext --inplace --parallel 2 && touch $@
