@@ -200,11 +200,10 @@ class AddressSpaces(address_spaces_pb2_grpc.AddressSpacesServicer):
         ticket: Ticket | None,
     ) -> None:
         strategy = strategy_of(request.strategy, self._default_strategy)
-        labels = request.labels
         result = self._mm.fork(
             request.mm_id,
             strategy,
-            labels=encode_labels(labels) if labels else b"",
+            labels=encode_labels(request.labels),
             expires_ns=expiry_of(request.ttl_ns),
             with_phases=request.with_phases,
             deadline_ns=turn.deadline_ns,

@@ -11,8 +11,8 @@ forgotten first.
 
 from __future__ import annotations
 
-from hashlib import blake2b
 from typing import Protocol
+from zlib import crc32
 
 from forkstormd.core.dedupe import Dedupe, RequestIdReused, RequestInProgress, Ticket
 from forkstormd.errors import Refusal, invalid
@@ -29,9 +29,9 @@ class Identified(Protocol):
 def parse_request_id(text: str) -> bytes:
     """The 16 bytes of a UUID4 in its canonical text form (8-4-4-4-12); Refusal for others.
 
-    By hand, since uuid.UUID takes a quarter of what a whole Exit does in the core.
+    By hand, since every mutation passes here and uuid.UUID takes nearly three times as long.
     """
-    if len(text) == 36 and text[8] == text[13] == text[18] == text[23] == "-" and text[14] == "4":
+    if len(text) == 36 and text[8:24:5] == "----" and text[14] == "4":
         try:
             number = bytes.fromhex(text.replace("-", ""))
         except ValueError:
@@ -43,8 +43,11 @@ def parse_request_id(text: str) -> bytes:
 
 
 def payload_hash(rpc: bytes, payload: bytes) -> int:
-    """64 bits that tell one request from another; the same in every process."""
-    return int.from_bytes(blake2b(payload, digest_size=8, person=rpc).digest())
+    """64 bits that tell one request from another, the same in every process: CRC-32 and length.
+
+    Enough to notice that a client gave one id to two requests; nobody gains by a collision.
+    """
+    return crc32(rpc + payload) << 32 | len(payload) & 0xFFFF_FFFF
 
 
 def begin(dedupe: Dedupe, rpc: bytes, request: Identified) -> Ticket | None:

@@ -32,23 +32,21 @@ class Call(Protocol):
     def is_active(self) -> bool: ...
 
 
-def deadline_of(context: Call) -> int:
-    """When a call must have ended, in ns of CLOCK_MONOTONIC; 0 for never."""
-    remaining_s = context.time_remaining()
-    if remaining_s > _FOREVER_S:
-        return 0
-    return monotonic_ns() + int(remaining_s * 1e9)
-
-
 class Turn:
-    """A call's share of its worker: until when it may wait. A context manager."""
+    """A call's share of its worker: until when it may wait. A context manager.
+
+    deadline_ns is on CLOCK_MONOTONIC, 0 for never.
+    """
 
     __slots__ = ("_context", "_own_deadline_ns", "_patience", "deadline_ns", "is_patient")
 
     def __init__(self, patience: list[None], context: Call) -> None:
         self._context = context
         self._patience = patience
-        self._own_deadline_ns = self.deadline_ns = deadline_of(context)
+        remaining_s = context.time_remaining()
+        self._own_deadline_ns = self.deadline_ns = (
+            monotonic_ns() + int(remaining_s * 1e9) if remaining_s < _FOREVER_S else 0
+        )
         try:
             # pop and append are single steps: a lock would cost more than the call it guards.
             patience.pop()
