@@ -15,6 +15,7 @@ cdef class Dedupe:
 
     cdef int lock_of(self, u64 high)
     cdef u64 *mutex(self, int lock) noexcept
+    cdef hold(self, int lock)
     cdef i64 look(self, u64 high, u64 low) noexcept
     cdef i64 room(self, u64 high) noexcept
 

@@ -55,6 +55,12 @@ class Dedupe:
     def mutex(self, lock):
         return self.arena.mem.header.dedupe_lock[lock]
 
+    def hold(self, lock):
+        """Take a lock; without the GIL, which its holder may be waiting for."""
+        word: MutexP = self.mutex(lock)
+        with cython.nogil:
+            mutex_wait(word, 0)
+
     def look(self, high, low):
         """The entry of an id, or -1. Its lock is held."""
         first: u32 = (
@@ -108,7 +114,7 @@ class Dedupe:
         ticket.high = high
         ticket.low = low
         ticket.replay = None
-        mutex_wait(self.mutex(lock), 0)
+        self.hold(lock)
         try:
             found = self.look(high, low)
             if found >= 0:
@@ -153,7 +159,7 @@ class Ticket:
         size: u32 = len(answer)
         if size > ANSWER_BYTES:
             raise ValueError(f"an answer of {size} bytes")
-        mutex_wait(table.mutex(lock), 0)
+        table.hold(lock)
         try:
             if entry.request_high == self.high and entry.request_low == self.low:
                 at = table.arena.mem.header.dedupe_at + self.entry * DEDUPE_STRIDE
@@ -169,7 +175,7 @@ class Ticket:
         table: Dedupe = self.table
         lock: cython.int = table.lock_of(self.high)
         entry: DedupeEntryP = dedupe_at(table.arena.mem, self.entry)
-        mutex_wait(table.mutex(lock), 0)
+        table.hold(lock)
         try:
             if entry.request_high == self.high and entry.request_low == self.low:
                 entry_publish(entry, ENTRY_FREE)

@@ -41,7 +41,9 @@ class FileTable:
         if len(info.path) > PATH_BYTES_MAX:
             raise CoreError(ENOMEM, f"a path of {len(info.path)} bytes", "file", "path_bytes")
         header: HeaderP = self.arena.mem.header
-        mutex_wait(header.files_lock, 0)
+        # Without the GIL: the thread that holds the lock may be waiting for it.
+        with cython.nogil:
+            mutex_wait(header.files_lock, 0)
         try:
             self.refresh()
             found = self.ids.get(info)

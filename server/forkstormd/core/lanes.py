@@ -59,7 +59,8 @@ class Lanes:
         task: TaskP
         index: u32
         start = _start_time(os.getpid())
-        mutex_wait(mem.header.table_lock, 0)
+        with cython.nogil:
+            mutex_wait(mem.header.table_lock, 0)
         try:
             for index in range(mem.header.lane_max):
                 if self.lane_count == lanes:

@@ -322,6 +322,8 @@ cdef struct Task:
     u64 request_high
     u64 request_low
     u32 label_bytes
+    u32 tree_nodes
+    u64 expires_ns
     u8 labels[256]
 
 ctypedef Leaf *LeafP
@@ -337,6 +339,7 @@ ctypedef Mem *MemP
 ctypedef WorkCount *WorkCountP
 ctypedef Mas *MasP
 ctypedef Task *TaskP
+ctypedef u64 *MutexP
 ctypedef MapArgs *MapArgsP
 
 cdef inline Leaf *leaf_at(Mem *mem, u32 node) noexcept nogil:

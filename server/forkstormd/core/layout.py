@@ -386,7 +386,7 @@ class Task:
         self.slot_index = 0
         self.field = self.limit = self.error = self.value = 0
         self.request_high = self.request_low = 0
-        self.label_bytes = 0
+        self.label_bytes = self.tree_nodes = self.expires_ns = 0
         self.labels = bytearray(LABEL_BYTES)
 
 

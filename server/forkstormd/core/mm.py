@@ -2,8 +2,9 @@
 
 MemoryManager is one process's access to all spaces of an arena. Its methods may be called from
 as many threads as it has lanes; each takes a lane from start to end, and runs without the GIL
-but for the conversion of arguments and answers. Any process may work on any space at any time:
-the space's own mutex, in the arena, orders them.
+but for the conversion of arguments and answers. It never waits for a space with the GIL held,
+since the thread that has the space may be waiting for the GIL. Any process may work on any space
+at any time: the space's own mutex, in the arena, orders them.
 
 | call          | lock held        | cost                      | may fail with                     |
 | create        | none             | O(VMAs)                   | ENOMEM (arena, spaces), EINVAL    |
@@ -70,9 +71,9 @@ class MemoryManager(Lanes):
         params = params or SpaceParams()
         if len(labels) > LABEL_BYTES:
             raise CoreError(ENOMEM_ERRNO, "labels are too long", "labels", "label_bytes")
+        result: cython.int
         index: cython.int = self.begin(request, labels)
         task: TaskP = self.task(index)
-        result: cython.int
         try:
             task_begin(task, 0)
             task.locked_ns = now_ns()
@@ -178,14 +179,14 @@ class MemoryManager(Lanes):
         """Duplicate a space by a Strategy; the answer's child is published."""
         if len(labels) > LABEL_BYTES:
             raise CoreError(ENOMEM_ERRNO, "labels are too long", "labels", "label_bytes")
-        index: cython.int = self.begin(request, labels)
-        task: TaskP = self.task(index)
         parent: u64 = mm_id
         how: cython.int = strategy
         expires: u64 = expires_ns
         deadline: u64 = deadline_ns
         phases: cython.bint = with_phases
         result: cython.int
+        index: cython.int = self.begin(request, labels)
+        task: TaskP = self.task(index)
         try:
             with cython.nogil:
                 task_begin(task, deadline)
@@ -208,11 +209,11 @@ class MemoryManager(Lanes):
 
     def exit(self, mm_id: object, *, deadline_ns: object = 0, request: object = None) -> object:
         """End a space; value is 1."""
-        index: cython.int = self.begin(request, b"")
-        task: TaskP = self.task(index)
         space: u64 = mm_id
         deadline: u64 = deadline_ns
         result: cython.int
+        index: cython.int = self.begin(request, b"")
+        task: TaskP = self.task(index)
         try:
             with cython.nogil:
                 task_begin(task, deadline)
@@ -240,12 +241,12 @@ class MemoryManager(Lanes):
     ) -> object:
         """mmap(2) with raw Linux values; file is an id of intern_file. value is the address."""
         access = self.files.info(file).access if file else 0
-        index: cython.int = self.begin(request, b"")
-        task: TaskP = self.task(index)
-        args: MapArgsP = task_args(task)
         space: u64 = mm_id
         deadline: u64 = deadline_ns
         result: cython.int
+        index: cython.int = self.begin(request, b"")
+        task: TaskP = self.task(index)
+        args: MapArgsP = task_args(task)
         try:
             args.addr = addr
             args.length = length
@@ -276,13 +277,13 @@ class MemoryManager(Lanes):
         request: object = None,
     ) -> object:
         """munmap(2)."""
-        index: cython.int = self.begin(request, b"")
-        task: TaskP = self.task(index)
         space: u64 = mm_id
         deadline: u64 = deadline_ns
         first: u64 = addr
         nbytes: u64 = length
         result: cython.int
+        index: cython.int = self.begin(request, b"")
+        task: TaskP = self.task(index)
         try:
             with cython.nogil:
                 task_begin(task, deadline)
@@ -296,13 +297,13 @@ class MemoryManager(Lanes):
 
     def find_vma(self, mm_id: object, addr: object, *, deadline_ns: object = 0) -> tuple:
         """The VMA that contains addr, else the next above it, or None; and the cost."""
-        index: cython.int = self.begin(None, b"")
-        task: TaskP = self.task(index)
         space: u64 = mm_id
         deadline: u64 = deadline_ns
         where: u64 = addr
-        found: RecordP = task_found(task)
         result: cython.int
+        index: cython.int = self.begin(None, b"")
+        task: TaskP = self.task(index)
+        found: RecordP = task_found(task)
         try:
             with cython.nogil:
                 task_begin(task, deadline)
@@ -342,9 +343,6 @@ class MemoryManager(Lanes):
     ) -> object:
         """The highest (or lowest) empty range of length bytes within [low, high); 0 stands for
         mmap_min_addr and mmap_base. value is where it begins."""
-        index: cython.int = self.begin(None, b"")
-        task: TaskP = self.task(index)
-        mas: MasP = task_mas(task, 0)
         space: u64 = mm_id
         deadline: u64 = deadline_ns
         nbytes: u64 = length
@@ -352,6 +350,9 @@ class MemoryManager(Lanes):
         last: u64 = high
         upward: cython.bint = bottom_up
         result: cython.int
+        index: cython.int = self.begin(None, b"")
+        task: TaskP = self.task(index)
+        mas: MasP = task_mas(task, 0)
         try:
             if nbytes == 0:
                 raise CoreError(EINVAL, "length 0", "length_bytes")
@@ -389,8 +390,6 @@ class MemoryManager(Lanes):
     ) -> tuple:
         """Fork and exit `count` times: nanoseconds per fork (array 'Q'), of all exits together,
         and the work of the last fork. The children are never published."""
-        index: cython.int = self.begin(None, b"")
-        task: TaskP = self.task(index)
         space: u64 = mm_id
         deadline: u64 = deadline_ns
         how: cython.int = strategy
@@ -400,6 +399,8 @@ class MemoryManager(Lanes):
         durations = array("Q", bytes(8 * forks))
         out: cython.ulonglong[::1] = durations
         exit_ns: u64 = 0
+        index: cython.int = self.begin(None, b"")
+        task: TaskP = self.task(index)
         try:
             for i in range(forks):
                 with cython.nogil:
@@ -420,18 +421,17 @@ class MemoryManager(Lanes):
 
     def info(self, mm_id: object) -> object:
         """SpaceInfo of a space."""
+        space: u64 = mm_id
+        result: cython.int
         index: cython.int = self.begin(None, b"")
         task: TaskP = self.task(index)
-        result: cython.int
         try:
-            task_begin(task, 0)
-            result = space_lock(task, mm_id)
+            with cython.nogil:
+                task_begin(task, 0)
+                result = mm_look(task, space, False)
             if result != 0:
                 raise self.failed(index, result, mm_id)
-            space_begin(task)
-            info = space_info(task, mm_id)
-            space_unlock(task)
-            return info
+            return space_info(task, mm_id)
         finally:
             task_end(task)
             self.idle.append(index)
@@ -478,21 +478,18 @@ class MemoryManager(Lanes):
 
     def snapshot(self, mm_id: object, *, deadline_ns: object = 0) -> object:
         """All VMAs at one instant, to be read without the lock; a context manager."""
-        index: cython.int = self.begin(None, b"")
-        task: TaskP = self.task(index)
         snapshot: Snapshot = Snapshot()
         space: u64 = mm_id
+        deadline: u64 = deadline_ns
         result: cython.int
+        index: cython.int = self.begin(None, b"")
+        task: TaskP = self.task(index)
         try:
-            task_begin(task, deadline_ns)
-            result = space_lock(task, space)
+            with cython.nogil:
+                task_begin(task, deadline)
+                result = mm_look(task, space, True)
             if result != 0:
                 raise self.failed(index, result, mm_id)
-            space_begin(task)
-            # The reference is taken under the mutex of the space that owns the tree.
-            if task.next.root != 0:
-                ref_add(task.mem, task.next.root, 1)
-            space_unlock(task)
             snapshot.lanes = self
             snapshot.root = task.next.root
             snapshot.height = task.next.height
@@ -501,7 +498,6 @@ class MemoryManager(Lanes):
             snapshot.start_stack = task.next.start_stack
             snapshot.position = 0
             snapshot.is_open = True
-            snapshots_add(task.mem.header, 1)
             snapshot.info = space_info(task, mm_id)
             return snapshot
         finally:

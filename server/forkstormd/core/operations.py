@@ -98,6 +98,31 @@ def mm_find(task, mm_id, addr):
     return result
 
 
+def mm_look(task, mm_id, snapshot):
+    """Copy what a space is, to task.next and task.labels; with snapshot, take a reference on its
+    tree too: under the mutex of the space that owns it."""
+    slot: SlotP
+    i: u32
+    result: cython.int = space_lock(task, mm_id)
+    if result != 0:
+        return result
+    slot = slot_at(task.mem, task.slot_index)
+    copy_state(task_next(task), state_at(slot, slot.word & 1))
+    task.expires_ns = slot.expires_ns
+    task.label_bytes = slot.label_bytes
+    for i in range(slot.label_bytes):
+        task.labels[i] = slot.labels[i]
+    task.tree_nodes = task.next.height
+    if task.next.height > 1:
+        task.tree_nodes = inner_at(task.mem, task.next.root).nodes
+    if snapshot and task.next.root != 0:
+        ref_add(task.mem, task.next.root, 1)
+    if snapshot:
+        snapshots_add(task.mem.header, 1)
+    space_unlock(task)
+    return 0
+
+
 def mm_repeat_once(task, mm_id, strategy):
     """One fork and exit of a child that is never published; core time is
     task.filled_ns - task.locked_ns, and task.exit_ns what the exit took."""

@@ -88,17 +88,11 @@ class Snapshot:
 
 
 def space_info(task, mm_id):
-    """SpaceInfo of the space that is locked, or was, and begun."""
-    slot: SlotP = slot_at(task.mem, task.slot_index)
+    """SpaceInfo of what operations.mm_look has copied."""
     state: StateP = task_next(task)
-    nodes = 0
-    if state.height == 1:
-        nodes = 1
-    elif state.height > 1:
-        nodes = inner_at(task.mem, state.root).nodes
     return SpaceInfo(
         mm_id,
-        bytes([slot.labels[i] for i in range(slot.label_bytes)]),
+        bytes([task.labels[i] for i in range(task.label_bytes)]),
         state.map_count,
         state.version,
         SpaceParams(
@@ -115,7 +109,7 @@ def space_info(task, mm_id):
         state.exec_vm,
         state.stack_vm,
         state.charged,
-        nodes,
+        task.tree_nodes,
         state.height,
-        slot.expires_ns,
+        task.expires_ns,
     )
