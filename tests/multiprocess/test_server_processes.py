@@ -28,7 +28,8 @@ SHM = Path("/dev/shm")
 
 
 def arenas() -> set[Path]:
-    return set(SHM.glob("forkstorm-*"))
+    """Those of servers: named after their supervisors' pids."""
+    return set(SHM.glob("forkstorm-[0-9]*-*.arena"))
 
 
 def arena_of(pid: int) -> Path:
