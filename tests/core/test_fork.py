@@ -158,3 +158,12 @@ def test_repeat_fork_times_every_fork_and_leaves_nothing(mm: MemoryManager) -> N
     assert work == mm.fork(parent, Strategy.TREE_DUP).work
     assert len(mm.ids()) == 2
     assert_no_leak(mm)
+
+
+def test_softdirty_does_not_keep_vmas_apart(mm: MemoryManager) -> None:
+    softdirty = 0x8000000
+    flags = 0x73 | model.ACCOUNT
+    space = mm.create(SpaceParams(), [VmaSpec(8 * PAGE, 9 * PAGE, flags | softdirty)]).value
+    mm.map(space, 9 * PAGE, PAGE, 3, 0x32)
+    assert [vma[:2] for vma in maps(mm, space)] == [(8 * PAGE, 10 * PAGE)]
+    assert_sound(mm, space)

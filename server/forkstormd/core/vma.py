@@ -35,6 +35,7 @@ if not cython.compiled:
     VM_NORESERVE = 0x200000
     VM_WIPEONFORK = 0x2000000
     VM_DONTDUMP = 0x4000000
+    VM_SOFTDIRTY = 0x8000000
     VM_NOHUGEPAGE = 0x40000000
     VM_DROPPABLE = 1 << 40
     # What a fork treats specially.
@@ -46,7 +47,10 @@ if not cython.compiled:
 def vma_can_merge(left, right):
     """I1: two touching VMAs are one if flags, file and page offset continue, and their
     anonymous pages belong together."""
-    if left.end != right.start or left.flags != right.flags or left.file != right.file:
+    if left.end != right.start or left.file != right.file:
+        return False
+    # SOFTDIRTY says that pages changed lately, nothing about the mapping (vma_merge's rule).
+    if ((left.flags ^ right.flags) & ~cython.cast(u64, VM_SOFTDIRTY)) != 0:
         return False
     if left.pgoff + ((left.end - left.start) >> PAGE_SHIFT) != right.pgoff:
         return False
