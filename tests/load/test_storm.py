@@ -218,7 +218,7 @@ def storm(
 
 
 def test_a_short_storm_from_end_to_end(tmp_path: Path, scratch: Path) -> None:
-    process = storm(["--seconds", "4"], tmp_path, scratch)
+    process = storm(["--seconds", "10"], tmp_path, scratch)
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err.decode()
     lines = out.decode().splitlines()
