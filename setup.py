@@ -48,7 +48,12 @@ if BUILD != "uncompiled":
             Extension(
                 f"forkstormd.core.{name}",
                 [f"server/forkstormd/core/{name}.py"],
-                extra_compile_args=[*FLAGS[BUILD], "-std=gnu11", "-Wno-unused-function", "-Wno-sign-compare"],
+                extra_compile_args=[
+                    *FLAGS[BUILD],
+                    "-std=gnu11",
+                    "-Wno-unused-function",
+                    "-Wno-sign-compare",
+                ],
             )
             for name in MODULES
         ],
