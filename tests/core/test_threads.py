@@ -5,7 +5,7 @@ import threading
 from collections.abc import Callable, Iterator
 
 import pytest
-from forkstormd.core.arena import Arena
+from forkstormd.core.arena import Arena, core_build
 from forkstormd.core.dedupe import Dedupe, RequestInProgress
 from forkstormd.core.errors import CoreError
 from forkstormd.core.mm import MemoryManager
@@ -13,6 +13,9 @@ from forkstormd.core.types import SpaceParams, Strategy
 
 from .helpers import ANON, PAGE, assert_no_leak, assert_sound, runs_of_five
 
+pytestmark = pytest.mark.skipif(
+    core_build() == "uncompiled", reason="the uncompiled core has its arena to itself"
+)
 THREADS = 6
 
 
