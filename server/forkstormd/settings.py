@@ -37,7 +37,7 @@ class Settings(BaseSettings):
     threads: int = Field(4, ge=2, le=16)
     pin: Literal["auto", "none"] = "auto"
     default_strategy: str = "TREE_DUP"
-    arena_bytes: ByteSize | None = Field(None, ge=4 << 20, le=256 << 30)
+    arena_bytes: ByteSize | None = Field(None, ge=4 << 20, le=224 << 30)
     arena_dir: Path = Path("/dev/shm")
     max_spaces: int = Field(65_536, ge=1, le=(1 << 20) - 1)
     max_message_bytes: ByteSize = Field(ByteSize(4 << 20), ge=64 << 10, le=1 << 30)

@@ -102,5 +102,8 @@ def test_more_threads_than_lanes_are_refused(arena: Arena) -> None:
     assert mm.info(mm_id).vma_count == 400
     with pytest.raises(OverflowError):
         mm.fork(-1, Strategy.TREE_DUP)
+    with pytest.raises(CoreError):
+        mm.find_gap(mm_id, 0, 0, 0)
     assert mm.info(mm_id).vma_count == 400, "a refused argument must not cost the lane"
+    assert_no_leak(mm)
     mm.close()

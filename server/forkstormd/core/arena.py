@@ -33,7 +33,8 @@ if not cython.compiled:
 
 MAGIC = int.from_bytes(b"FORKSTRM", "little")
 CAPACITY_MIN = 4 << 20
-CAPACITY_MAX = 256 << 30
+# Indexes are 32 bits of 64-byte units from the start of the file: 256 GiB with all tables.
+CAPACITY_MAX = 224 << 30
 CAPACITY_DEFAULT = 1 << 30
 FILES_MAX = 65_536
 PATHS_BYTES = 16 << 20
@@ -182,13 +183,13 @@ class Arena:
     ) -> object:
         """Make and attach a new arena file, mode 0600.
 
-        capacity_bytes is what the heap of nodes and records may grow to (4 MiB to 256 GiB,
+        capacity_bytes is what the heap of nodes and records may grow to (4 MiB to 224 GiB,
         rounded down to 4 KiB); dedupe_entries the number of request ids that are remembered
         (default: one per 8 KiB of capacity, at most 65,536). Raises ArenaError when the file
         exists, the file system is full, or a number is out of range.
         """
         if not CAPACITY_MIN <= capacity_bytes <= CAPACITY_MAX:
-            raise ArenaError(f"capacity {capacity_bytes} is not within 4 MiB and 256 GiB")
+            raise ArenaError(f"capacity {capacity_bytes} is not within 4 MiB and 224 GiB")
         if not 1 <= max_spaces <= (1 << SLOT_BITS) - 1 or not 1 <= lanes <= 4096:
             raise ArenaError("max_spaces must be 1 to 1,048,575 and lanes 1 to 4,096")
         if dedupe_entries is None:

@@ -4,9 +4,10 @@ begin() enters an intent (PENDING, with the process it belongs to) before the ca
 done() stores the first answer. A retry, on any worker, finds one of
 
     DONE        the stored answer is given again
-    PENDING     of a living process: RequestInProgress; of a dead one: the entry is taken over,
-                and the caller decides by looking at the target, whose state carries the id of
-                the last request that changed it (State.request_high, request_low)
+    PENDING     of a living process: RequestInProgress; of a dead one: the entry is taken over
+                and the request runs again. (The state of a space carries the id of the last
+                request that changed it; nothing reads it back yet, so a request whose process
+                died between its commit and done() happens twice.)
     nothing     the request is new, or so old that its entry was needed for another
 
 The window: the table has `dedupe_max` entries in sets of eight, a set chosen by the id; a new

@@ -8,7 +8,7 @@ of their own, and may be stale without harm.
 
     alloc     pop from the lane's magazine                        O(1), no atomic
     refill    take all free units of one block in one swap        at most 64 records, 16 nodes
-    free      push on the magazine; full, its older half goes back to the map, one OR per
+    free      push on the magazine; full, its newer half goes back to the map, one OR per
               run of neighbours, and the blocks are remembered as warm
     claim     no block has room: 2 MiB of the file are allocated and mapped
 
@@ -162,7 +162,7 @@ def _take_nodes(task, block):
     while not free_take(mem, block, word, word & ~bits):
         word = load64(mem.free[block])
         bits = _whole_nodes(word)
-        if bits == 0:
+        if bits == 0 or (word != MAX_INDEX and mem.kind[block] != KIND_NODES):
             return 0
     mem.kind[block] = KIND_NODES
     # Highest first, so that the magazine hands them out in ascending order.
@@ -190,7 +190,7 @@ def _take_records(task, block):
         return 0  # Used for nodes since it was remembered.
     while not free_take(mem, block, word, 0):
         word = load64(mem.free[block])
-        if word == 0:
+        if word == 0 or (word != MAX_INDEX and mem.kind[block] != KIND_RECORDS):
             return 0
     mem.kind[block] = KIND_RECORDS
     for unit in range(BLOCK_UNITS - 1, -1, -1):

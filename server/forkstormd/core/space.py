@@ -62,12 +62,14 @@ def task_begin(task, deadline_ns):
     if task.mem.populated_blocks != load32(task.mem.header.claimed_blocks):
         heap_populate(task)
     # Odd while a call runs: the audit asks whether anything moved under it.
-    task.lane.in_op += 1
+    task.lane.in_op |= 1
     task.began_ns = now_ns()
 
 
 def task_end(task):
-    task.lane.in_op += 1
+    """End a core call, also one whose arguments were refused before it began."""
+    if task.lane.in_op & 1:
+        task.lane.in_op += 1
     task.request_high = task.request_low = 0
     task.label_bytes = 0
 
