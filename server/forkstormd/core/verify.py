@@ -1,9 +1,12 @@
 """Does it hold? Every invariant of a space, and everything alive in the arena counted twice.
 
 verify(mm, mm_id) walks a snapshot of the space, so nobody waits for it: O(VMAs) in Python
-objects. audit(mm) counts allocated nodes and records from the free map and the magazines, and
-reachable ones from the spaces; on a quiescent arena without open snapshots the two agree, or
-something leaked (a process that died in the middle of an operation leaks what it held).
+objects. Reference counts are checked where they can be known: when no other snapshot is open
+and nobody writes meanwhile.
+
+audit(mm) counts allocated nodes and records from the free map and the magazines, and reachable
+ones from the spaces; on a quiescent arena without open snapshots the two agree, or something
+leaked (a process that died in the middle of an operation leaks what it held).
 """
 
 import cython
@@ -34,6 +37,7 @@ def _verify_snapshot(mm: object, snapshot: object) -> list:
     check: TreeCheck = TreeCheck(mm)
     shot: Snapshot = snapshot
     info = snapshot.info
+    alone = check.mem.header.snapshots == 1
     if shot.root != 0:
         if shot.height == 0 or shot.height > HEIGHT_MAX:
             return [f"height {shot.height}"]
@@ -53,7 +57,27 @@ def _verify_snapshot(mm: object, snapshot: object) -> list:
     for name, value in expected.items():
         if found[name] != value:
             check.wrong(shot.root, f"{name} is {value}, the tree has {found[name]}")
+    if alone and shot.root != 0:
+        _check_references(mm, check, shot.root, info)
     return check.violations[:VIOLATIONS_MAX]
+
+
+def _check_references(mm: object, check: object, root: object, info: object) -> None:
+    """Only snapshots share trees. When ours was the only one throughout, and nobody wrote to the
+    space, its root has one owner more than the space, and everything else in it just one."""
+    walk: TreeCheck = check
+    shared = {index for index in walk.seen if walk.mem.refs[index] != 0}
+    if walk.mem.header.snapshots != 1:
+        return
+    try:
+        if mm.info(info.mm_id).version != info.version:
+            return
+    except CoreError:
+        return  # It has ended meanwhile.
+    if walk.mem.refs[root] != 1:
+        walk.wrong(root, f"the root has {walk.mem.refs[root] + 1} owners, not 2")
+    for index in sorted(shared - {root}):
+        walk.wrong(index, f"has {walk.mem.refs[index] + 1} owners, not 1")
 
 
 class TreeCheck:
