@@ -99,7 +99,9 @@ def _walk(mm: object, mm_id: object, count: object, stores: object) -> float:
                 state ^= (state << 13) & MAX_INDEX
                 state ^= state >> 7
                 state ^= (state << 17) & MAX_INDEX
-                where = first + state % span
+                # 24 random bits scaled to the pages of the span: a division would cost more than
+                # the lookup's first levels.
+                where = first + ((((state >> 40) * (span >> 12)) >> 24) << 12)
                 if writing:
                     space_begin(task)
                 record = mas_find(mas, where)
