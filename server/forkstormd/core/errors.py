@@ -6,13 +6,16 @@ ArenaError    an arena file cannot be made or attached
 
 import errno as errno_names
 
+from forkstormd.core.types import ForkFailure
+
 
 class CoreError(Exception):
     """An operation failed and changed nothing.
 
     errno is Linux's number, 0 where Linux has none; reason its name ("ENOMEM") or
     NO_SUCH_SPACE or DEADLINE; field the request's field at fault, or ""; limit the limit
-    that was hit, or ""; detail a sentence for people.
+    that was hit, or ""; detail a sentence for people. fork tells where a fork failed half way,
+    None for all else.
     """
 
     def __init__(self, errno: int, detail: str, field: str = "", limit: str = "", reason: str = ""):
@@ -21,6 +24,7 @@ class CoreError(Exception):
         self.field = field
         self.limit = limit
         self.detail = detail
+        self.fork: ForkFailure | None = None
         super().__init__(f"{self.reason}: {detail}")
 
 

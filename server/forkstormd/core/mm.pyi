@@ -8,6 +8,7 @@ from forkstormd.core.snapshot import Snapshot
 from forkstormd.core.types import (
     Audit,
     FileInfo,
+    ForkFault,
     ForkResult,
     OpResult,
     SpaceInfo,
@@ -43,6 +44,7 @@ class MemoryManager:
         labels: bytes = b"",
         expires_ns: int = 0,
         with_phases: bool = False,
+        fault: ForkFault | None = None,
         deadline_ns: int = 0,
         request: Ticket | None = None,
     ) -> ForkResult: ...
@@ -67,6 +69,56 @@ class MemoryManager:
         mm_id: int,
         addr: int,
         length: int,
+        *,
+        deadline_ns: int = 0,
+        request: Ticket | None = None,
+    ) -> OpResult: ...
+    def protect(
+        self,
+        mm_id: int,
+        addr: int,
+        length: int,
+        prot: int,
+        *,
+        deadline_ns: int = 0,
+        request: Ticket | None = None,
+    ) -> OpResult: ...
+    def advise(
+        self,
+        mm_id: int,
+        addr: int,
+        length: int,
+        advice: int,
+        *,
+        deadline_ns: int = 0,
+        request: Ticket | None = None,
+    ) -> OpResult: ...
+    def remap(
+        self,
+        mm_id: int,
+        addr: int,
+        old_length: int,
+        new_length: int,
+        flags: int,
+        new_addr: int = 0,
+        *,
+        deadline_ns: int = 0,
+        request: Ticket | None = None,
+    ) -> OpResult: ...
+    def set_break(
+        self,
+        mm_id: int,
+        addr: int,
+        *,
+        deadline_ns: int = 0,
+        request: Ticket | None = None,
+    ) -> OpResult: ...
+    def touch(
+        self,
+        mm_id: int,
+        addr: int,
+        access: int,
+        page_value: int = 0,
         *,
         deadline_ns: int = 0,
         request: Ticket | None = None,
@@ -100,6 +152,7 @@ class MemoryManager:
         inode: int = 0,
         open_id: int = 0,
         access: int = 3,
+        thp_aligned: bool = True,
     ) -> int: ...
     def file_info(self, file: int) -> FileInfo: ...
     def audit(self) -> Audit: ...

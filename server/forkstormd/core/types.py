@@ -11,6 +11,8 @@ TASK_SIZE = 0x7FFF_FFFF_F000
 MMAP_BASE = 0x7FFF_F7FF_F000
 MMAP_MIN_ADDR = 4096
 MAX_MAP_COUNT = 65_530
+LINUX_VERSION = 6018
+STACK_LIMIT_BYTES = 8 << 20
 
 
 class Strategy(IntEnum):
@@ -20,15 +22,74 @@ class Strategy(IntEnum):
     TREE_DUP = 2
 
 
+class FaultSite(IntEnum):
+    """The step of a fork that fails; the numbers are those of the API."""
+
+    TREE_NODE = 1
+    VMA_RECORD = 2
+    POLICY = 3
+    ANON_VMA = 4
+    COMMIT_LIMIT = 5
+    PAGE_TABLE = 6
+    DONTCOPY_ERASE = 7
+    FATAL_SIGNAL = 8
+
+
+class Recovery(IntEnum):
+    """How a fork that failed is undone; the numbers are those of the API.
+
+    TREE_END stops at the first VMA that was not duplicated; MARKER puts a mark in its place,
+    where exit stops; IMMEDIATE tears down the range before it within the fork.
+    """
+
+    TREE_END = 1
+    MARKER = 2
+    IMMEDIATE = 3
+
+
+class ForkFault(NamedTuple):
+    """A fault to put into a fork, and how it is undone.
+
+    ordinal is the index of the parent's VMA, ascending from 0, DONTCOPY ones counted. A fault
+    whose step the fork never takes at that VMA does not fire.
+    """
+
+    site: FaultSite
+    ordinal: int
+    recovery: Recovery
+
+
+class ForkFailure(NamedTuple):
+    """Where a fork failed, what it had done by then, and the undoing of it in nanoseconds."""
+
+    site: FaultSite
+    ordinal: int
+    duplicated: int
+    undone: int
+    undo_ns: int
+
+
 @dataclass(frozen=True, slots=True)
 class SpaceParams:
-    """What an address space starts with: addresses in bytes, Linux's defaults."""
+    """What an address space starts with: addresses in bytes, Linux's defaults.
+
+    privileged: CAP_SYS_RAWIO, to map below mmap_min_addr. thp_alignment: mappings that can have
+    huge pages are placed at 2 MiB boundaries. overcommit: 0, or 2 for a strict commit limit,
+    commit_limit_pages (0: the machine's RAM and swap). linux_version: major * 1000 + minor,
+    where versions differ. stack_limit_bytes: RLIMIT_STACK.
+    """
 
     task_size: int = TASK_SIZE
     mmap_min_addr: int = MMAP_MIN_ADDR
     mmap_base: int = MMAP_BASE
     start_brk: int = 0
     max_map_count: int = MAX_MAP_COUNT
+    privileged: bool = False
+    thp_alignment: bool = True
+    overcommit: int = 0
+    commit_limit_pages: int = 0
+    linux_version: int = LINUX_VERSION
+    stack_limit_bytes: int = STACK_LIMIT_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,7 +117,10 @@ class VmaInfo:
 
 @dataclass(frozen=True, slots=True)
 class FileInfo:
-    """An interned file. access: bit 0 readable, bit 1 writable."""
+    """An interned file. access: bit 0 readable, bit 1 writable.
+
+    thp_aligned: its file system asks for 2 MiB placement, as ext4 does and tmpfs does not.
+    """
 
     path: bytes
     dev_major: int
@@ -64,11 +128,15 @@ class FileInfo:
     inode: int
     open_id: int
     access: int
+    thp_aligned: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class SpaceInfo:
-    """A space at one instant. Sizes of *_vm and charged_pages in pages of 4 KiB."""
+    """A space at one instant. Sizes of *_vm and charged_pages in pages of 4 KiB.
+
+    committed_pages: charged by all spaces of its commit domain, 0 without a strict limit.
+    """
 
     mm_id: int
     labels: bytes
@@ -85,6 +153,9 @@ class SpaceInfo:
     node_count: int
     tree_height: int
     expires_ns: int
+    page_table_count: int = 0
+    touched_page_count: int = 0
+    committed_pages: int = 0
 
 
 class OpResult(NamedTuple):
@@ -122,7 +193,10 @@ class ForkResult(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Audit:
-    """Everything alive, from the allocator's side and from the spaces' side."""
+    """Everything alive, from the allocator's side and from the spaces' side.
+
+    page_table_count: allocated, in pages of 4 KiB. object_count: shared objects alive.
+    """
 
     space_count: int
     vma_count: int
@@ -135,3 +209,7 @@ class Audit:
     quiescent: bool
     claimed_bytes: int
     capacity_bytes: int
+    page_table_count: int = 0
+    reachable_page_tables: int = 0
+    object_count: int = 0
+    reachable_objects: int = 0
