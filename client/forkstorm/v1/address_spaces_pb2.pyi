@@ -98,7 +98,7 @@ class ListAddressSpacesResponse(_message.Message):
     def __init__(self, address_spaces: _Optional[_Iterable[_Union[_types_pb2.AddressSpace, _Mapping]]] = ..., next_page_token: _Optional[str] = ...) -> None: ...
 
 class ForkRequest(_message.Message):
-    __slots__ = ("request_id", "mm_id", "strategy", "labels", "ttl_ns", "with_phases")
+    __slots__ = ("request_id", "mm_id", "strategy", "labels", "ttl_ns", "with_phases", "fault")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -112,13 +112,15 @@ class ForkRequest(_message.Message):
     LABELS_FIELD_NUMBER: _ClassVar[int]
     TTL_NS_FIELD_NUMBER: _ClassVar[int]
     WITH_PHASES_FIELD_NUMBER: _ClassVar[int]
+    FAULT_FIELD_NUMBER: _ClassVar[int]
     request_id: str
     mm_id: int
     strategy: _types_pb2.ForkStrategy
     labels: _containers.ScalarMap[str, str]
     ttl_ns: int
     with_phases: bool
-    def __init__(self, request_id: _Optional[str] = ..., mm_id: _Optional[int] = ..., strategy: _Optional[_Union[_types_pb2.ForkStrategy, str]] = ..., labels: _Optional[_Mapping[str, str]] = ..., ttl_ns: _Optional[int] = ..., with_phases: bool = ...) -> None: ...
+    fault: _types_pb2.ForkFault
+    def __init__(self, request_id: _Optional[str] = ..., mm_id: _Optional[int] = ..., strategy: _Optional[_Union[_types_pb2.ForkStrategy, str]] = ..., labels: _Optional[_Mapping[str, str]] = ..., ttl_ns: _Optional[int] = ..., with_phases: bool = ..., fault: _Optional[_Union[_types_pb2.ForkFault, _Mapping]] = ...) -> None: ...
 
 class ForkResponse(_message.Message):
     __slots__ = ("child", "strategy", "vma_count", "timing", "work", "phases", "replayed")
@@ -220,6 +222,122 @@ class UnmapResponse(_message.Message):
     timing: _types_pb2.Timing
     replayed: bool
     def __init__(self, timing: _Optional[_Union[_types_pb2.Timing, _Mapping]] = ..., replayed: bool = ...) -> None: ...
+
+class ProtectRequest(_message.Message):
+    __slots__ = ("request_id", "mm_id", "addr", "length_bytes", "prot")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    MM_ID_FIELD_NUMBER: _ClassVar[int]
+    ADDR_FIELD_NUMBER: _ClassVar[int]
+    LENGTH_BYTES_FIELD_NUMBER: _ClassVar[int]
+    PROT_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    mm_id: int
+    addr: int
+    length_bytes: int
+    prot: int
+    def __init__(self, request_id: _Optional[str] = ..., mm_id: _Optional[int] = ..., addr: _Optional[int] = ..., length_bytes: _Optional[int] = ..., prot: _Optional[int] = ...) -> None: ...
+
+class ProtectResponse(_message.Message):
+    __slots__ = ("timing", "replayed")
+    TIMING_FIELD_NUMBER: _ClassVar[int]
+    REPLAYED_FIELD_NUMBER: _ClassVar[int]
+    timing: _types_pb2.Timing
+    replayed: bool
+    def __init__(self, timing: _Optional[_Union[_types_pb2.Timing, _Mapping]] = ..., replayed: bool = ...) -> None: ...
+
+class RemapRequest(_message.Message):
+    __slots__ = ("request_id", "mm_id", "addr", "old_length_bytes", "new_length_bytes", "flags", "new_addr")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    MM_ID_FIELD_NUMBER: _ClassVar[int]
+    ADDR_FIELD_NUMBER: _ClassVar[int]
+    OLD_LENGTH_BYTES_FIELD_NUMBER: _ClassVar[int]
+    NEW_LENGTH_BYTES_FIELD_NUMBER: _ClassVar[int]
+    FLAGS_FIELD_NUMBER: _ClassVar[int]
+    NEW_ADDR_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    mm_id: int
+    addr: int
+    old_length_bytes: int
+    new_length_bytes: int
+    flags: int
+    new_addr: int
+    def __init__(self, request_id: _Optional[str] = ..., mm_id: _Optional[int] = ..., addr: _Optional[int] = ..., old_length_bytes: _Optional[int] = ..., new_length_bytes: _Optional[int] = ..., flags: _Optional[int] = ..., new_addr: _Optional[int] = ...) -> None: ...
+
+class RemapResponse(_message.Message):
+    __slots__ = ("addr", "timing", "replayed")
+    ADDR_FIELD_NUMBER: _ClassVar[int]
+    TIMING_FIELD_NUMBER: _ClassVar[int]
+    REPLAYED_FIELD_NUMBER: _ClassVar[int]
+    addr: int
+    timing: _types_pb2.Timing
+    replayed: bool
+    def __init__(self, addr: _Optional[int] = ..., timing: _Optional[_Union[_types_pb2.Timing, _Mapping]] = ..., replayed: bool = ...) -> None: ...
+
+class AdviseRequest(_message.Message):
+    __slots__ = ("request_id", "mm_id", "addr", "length_bytes", "advice")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    MM_ID_FIELD_NUMBER: _ClassVar[int]
+    ADDR_FIELD_NUMBER: _ClassVar[int]
+    LENGTH_BYTES_FIELD_NUMBER: _ClassVar[int]
+    ADVICE_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    mm_id: int
+    addr: int
+    length_bytes: int
+    advice: int
+    def __init__(self, request_id: _Optional[str] = ..., mm_id: _Optional[int] = ..., addr: _Optional[int] = ..., length_bytes: _Optional[int] = ..., advice: _Optional[int] = ...) -> None: ...
+
+class AdviseResponse(_message.Message):
+    __slots__ = ("timing", "replayed")
+    TIMING_FIELD_NUMBER: _ClassVar[int]
+    REPLAYED_FIELD_NUMBER: _ClassVar[int]
+    timing: _types_pb2.Timing
+    replayed: bool
+    def __init__(self, timing: _Optional[_Union[_types_pb2.Timing, _Mapping]] = ..., replayed: bool = ...) -> None: ...
+
+class SetBreakRequest(_message.Message):
+    __slots__ = ("request_id", "mm_id", "addr")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    MM_ID_FIELD_NUMBER: _ClassVar[int]
+    ADDR_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    mm_id: int
+    addr: int
+    def __init__(self, request_id: _Optional[str] = ..., mm_id: _Optional[int] = ..., addr: _Optional[int] = ...) -> None: ...
+
+class SetBreakResponse(_message.Message):
+    __slots__ = ("brk", "timing", "replayed")
+    BRK_FIELD_NUMBER: _ClassVar[int]
+    TIMING_FIELD_NUMBER: _ClassVar[int]
+    REPLAYED_FIELD_NUMBER: _ClassVar[int]
+    brk: int
+    timing: _types_pb2.Timing
+    replayed: bool
+    def __init__(self, brk: _Optional[int] = ..., timing: _Optional[_Union[_types_pb2.Timing, _Mapping]] = ..., replayed: bool = ...) -> None: ...
+
+class TouchRequest(_message.Message):
+    __slots__ = ("request_id", "mm_id", "addr", "access", "value")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    MM_ID_FIELD_NUMBER: _ClassVar[int]
+    ADDR_FIELD_NUMBER: _ClassVar[int]
+    ACCESS_FIELD_NUMBER: _ClassVar[int]
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    mm_id: int
+    addr: int
+    access: _types_pb2.TouchAccess
+    value: int
+    def __init__(self, request_id: _Optional[str] = ..., mm_id: _Optional[int] = ..., addr: _Optional[int] = ..., access: _Optional[_Union[_types_pb2.TouchAccess, str]] = ..., value: _Optional[int] = ...) -> None: ...
+
+class TouchResponse(_message.Message):
+    __slots__ = ("value", "timing", "replayed")
+    VALUE_FIELD_NUMBER: _ClassVar[int]
+    TIMING_FIELD_NUMBER: _ClassVar[int]
+    REPLAYED_FIELD_NUMBER: _ClassVar[int]
+    value: int
+    timing: _types_pb2.Timing
+    replayed: bool
+    def __init__(self, value: _Optional[int] = ..., timing: _Optional[_Union[_types_pb2.Timing, _Mapping]] = ..., replayed: bool = ...) -> None: ...
 
 class FindVmaRequest(_message.Message):
     __slots__ = ("mm_id", "addr")

@@ -74,6 +74,31 @@ class AddressSpacesStub(object):
                 request_serializer=forkstorm_dot_v1_dot_address__spaces__pb2.UnmapRequest.SerializeToString,
                 response_deserializer=forkstorm_dot_v1_dot_address__spaces__pb2.UnmapResponse.FromString,
                 _registered_method=True)
+        self.Protect = channel.unary_unary(
+                '/forkstorm.v1.AddressSpaces/Protect',
+                request_serializer=forkstorm_dot_v1_dot_address__spaces__pb2.ProtectRequest.SerializeToString,
+                response_deserializer=forkstorm_dot_v1_dot_address__spaces__pb2.ProtectResponse.FromString,
+                _registered_method=True)
+        self.Remap = channel.unary_unary(
+                '/forkstorm.v1.AddressSpaces/Remap',
+                request_serializer=forkstorm_dot_v1_dot_address__spaces__pb2.RemapRequest.SerializeToString,
+                response_deserializer=forkstorm_dot_v1_dot_address__spaces__pb2.RemapResponse.FromString,
+                _registered_method=True)
+        self.Advise = channel.unary_unary(
+                '/forkstorm.v1.AddressSpaces/Advise',
+                request_serializer=forkstorm_dot_v1_dot_address__spaces__pb2.AdviseRequest.SerializeToString,
+                response_deserializer=forkstorm_dot_v1_dot_address__spaces__pb2.AdviseResponse.FromString,
+                _registered_method=True)
+        self.SetBreak = channel.unary_unary(
+                '/forkstorm.v1.AddressSpaces/SetBreak',
+                request_serializer=forkstorm_dot_v1_dot_address__spaces__pb2.SetBreakRequest.SerializeToString,
+                response_deserializer=forkstorm_dot_v1_dot_address__spaces__pb2.SetBreakResponse.FromString,
+                _registered_method=True)
+        self.Touch = channel.unary_unary(
+                '/forkstorm.v1.AddressSpaces/Touch',
+                request_serializer=forkstorm_dot_v1_dot_address__spaces__pb2.TouchRequest.SerializeToString,
+                response_deserializer=forkstorm_dot_v1_dot_address__spaces__pb2.TouchResponse.FromString,
+                _registered_method=True)
         self.FindVma = channel.unary_unary(
                 '/forkstorm.v1.AddressSpaces/FindVma',
                 request_serializer=forkstorm_dot_v1_dot_address__spaces__pb2.FindVmaRequest.SerializeToString,
@@ -160,6 +185,43 @@ class AddressSpacesServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Protect(self, request, context):
+        """mprotect(2). As in Linux, VMAs before the one that is refused stay changed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Remap(self, request, context):
+        """mremap(2). As in Linux, what was unmapped or moved before a refusal stays so.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Advise(self, request, context):
+        """madvise(2). As in Linux, VMAs before the one that is refused stay changed, and holes do not
+        keep the VMAs behind them from being changed.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def SetBreak(self, request, context):
+        """brk(2), the system call: it has no errors, but answers with the break as it then is.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def Touch(self, request, context):
+        """One access to memory, with the page fault it may take. EFAULT where a process would get
+        SIGSEGV.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def FindVma(self, request, context):
         """The VMA that contains the address, else the next above it.
         """
@@ -239,6 +301,31 @@ def add_AddressSpacesServicer_to_server(servicer, server):
                     servicer.Unmap,
                     request_deserializer=forkstorm_dot_v1_dot_address__spaces__pb2.UnmapRequest.FromString,
                     response_serializer=forkstorm_dot_v1_dot_address__spaces__pb2.UnmapResponse.SerializeToString,
+            ),
+            'Protect': grpc.unary_unary_rpc_method_handler(
+                    servicer.Protect,
+                    request_deserializer=forkstorm_dot_v1_dot_address__spaces__pb2.ProtectRequest.FromString,
+                    response_serializer=forkstorm_dot_v1_dot_address__spaces__pb2.ProtectResponse.SerializeToString,
+            ),
+            'Remap': grpc.unary_unary_rpc_method_handler(
+                    servicer.Remap,
+                    request_deserializer=forkstorm_dot_v1_dot_address__spaces__pb2.RemapRequest.FromString,
+                    response_serializer=forkstorm_dot_v1_dot_address__spaces__pb2.RemapResponse.SerializeToString,
+            ),
+            'Advise': grpc.unary_unary_rpc_method_handler(
+                    servicer.Advise,
+                    request_deserializer=forkstorm_dot_v1_dot_address__spaces__pb2.AdviseRequest.FromString,
+                    response_serializer=forkstorm_dot_v1_dot_address__spaces__pb2.AdviseResponse.SerializeToString,
+            ),
+            'SetBreak': grpc.unary_unary_rpc_method_handler(
+                    servicer.SetBreak,
+                    request_deserializer=forkstorm_dot_v1_dot_address__spaces__pb2.SetBreakRequest.FromString,
+                    response_serializer=forkstorm_dot_v1_dot_address__spaces__pb2.SetBreakResponse.SerializeToString,
+            ),
+            'Touch': grpc.unary_unary_rpc_method_handler(
+                    servicer.Touch,
+                    request_deserializer=forkstorm_dot_v1_dot_address__spaces__pb2.TouchRequest.FromString,
+                    response_serializer=forkstorm_dot_v1_dot_address__spaces__pb2.TouchResponse.SerializeToString,
             ),
             'FindVma': grpc.unary_unary_rpc_method_handler(
                     servicer.FindVma,
@@ -482,6 +569,141 @@ class AddressSpaces(object):
             '/forkstorm.v1.AddressSpaces/Unmap',
             forkstorm_dot_v1_dot_address__spaces__pb2.UnmapRequest.SerializeToString,
             forkstorm_dot_v1_dot_address__spaces__pb2.UnmapResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Protect(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forkstorm.v1.AddressSpaces/Protect',
+            forkstorm_dot_v1_dot_address__spaces__pb2.ProtectRequest.SerializeToString,
+            forkstorm_dot_v1_dot_address__spaces__pb2.ProtectResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Remap(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forkstorm.v1.AddressSpaces/Remap',
+            forkstorm_dot_v1_dot_address__spaces__pb2.RemapRequest.SerializeToString,
+            forkstorm_dot_v1_dot_address__spaces__pb2.RemapResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Advise(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forkstorm.v1.AddressSpaces/Advise',
+            forkstorm_dot_v1_dot_address__spaces__pb2.AdviseRequest.SerializeToString,
+            forkstorm_dot_v1_dot_address__spaces__pb2.AdviseResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def SetBreak(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forkstorm.v1.AddressSpaces/SetBreak',
+            forkstorm_dot_v1_dot_address__spaces__pb2.SetBreakRequest.SerializeToString,
+            forkstorm_dot_v1_dot_address__spaces__pb2.SetBreakResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Touch(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forkstorm.v1.AddressSpaces/Touch',
+            forkstorm_dot_v1_dot_address__spaces__pb2.TouchRequest.SerializeToString,
+            forkstorm_dot_v1_dot_address__spaces__pb2.TouchResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -13,35 +13,88 @@ class ForkStrategy(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     FORK_STRATEGY_BULK_INSERT: _ClassVar[ForkStrategy]
     FORK_STRATEGY_TREE_DUP: _ClassVar[ForkStrategy]
 
+class ForkFaultSite(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    FORK_FAULT_SITE_UNSPECIFIED: _ClassVar[ForkFaultSite]
+    FORK_FAULT_SITE_TREE_NODE: _ClassVar[ForkFaultSite]
+    FORK_FAULT_SITE_VMA_RECORD: _ClassVar[ForkFaultSite]
+    FORK_FAULT_SITE_POLICY: _ClassVar[ForkFaultSite]
+    FORK_FAULT_SITE_ANON_VMA: _ClassVar[ForkFaultSite]
+    FORK_FAULT_SITE_COMMIT_LIMIT: _ClassVar[ForkFaultSite]
+    FORK_FAULT_SITE_PAGE_TABLE: _ClassVar[ForkFaultSite]
+    FORK_FAULT_SITE_DONTCOPY_ERASE: _ClassVar[ForkFaultSite]
+    FORK_FAULT_SITE_FATAL_SIGNAL: _ClassVar[ForkFaultSite]
+
+class ForkRecovery(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    FORK_RECOVERY_UNSPECIFIED: _ClassVar[ForkRecovery]
+    FORK_RECOVERY_TREE_END: _ClassVar[ForkRecovery]
+    FORK_RECOVERY_MARKER: _ClassVar[ForkRecovery]
+    FORK_RECOVERY_IMMEDIATE: _ClassVar[ForkRecovery]
+
 class FileAccess(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
     FILE_ACCESS_UNSPECIFIED: _ClassVar[FileAccess]
     FILE_ACCESS_READ_WRITE: _ClassVar[FileAccess]
     FILE_ACCESS_READ_ONLY: _ClassVar[FileAccess]
     FILE_ACCESS_WRITE_ONLY: _ClassVar[FileAccess]
+
+class TouchAccess(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    TOUCH_ACCESS_UNSPECIFIED: _ClassVar[TouchAccess]
+    TOUCH_ACCESS_READ: _ClassVar[TouchAccess]
+    TOUCH_ACCESS_WRITE: _ClassVar[TouchAccess]
 FORK_STRATEGY_UNSPECIFIED: ForkStrategy
 FORK_STRATEGY_BULK_INSERT: ForkStrategy
 FORK_STRATEGY_TREE_DUP: ForkStrategy
+FORK_FAULT_SITE_UNSPECIFIED: ForkFaultSite
+FORK_FAULT_SITE_TREE_NODE: ForkFaultSite
+FORK_FAULT_SITE_VMA_RECORD: ForkFaultSite
+FORK_FAULT_SITE_POLICY: ForkFaultSite
+FORK_FAULT_SITE_ANON_VMA: ForkFaultSite
+FORK_FAULT_SITE_COMMIT_LIMIT: ForkFaultSite
+FORK_FAULT_SITE_PAGE_TABLE: ForkFaultSite
+FORK_FAULT_SITE_DONTCOPY_ERASE: ForkFaultSite
+FORK_FAULT_SITE_FATAL_SIGNAL: ForkFaultSite
+FORK_RECOVERY_UNSPECIFIED: ForkRecovery
+FORK_RECOVERY_TREE_END: ForkRecovery
+FORK_RECOVERY_MARKER: ForkRecovery
+FORK_RECOVERY_IMMEDIATE: ForkRecovery
 FILE_ACCESS_UNSPECIFIED: FileAccess
 FILE_ACCESS_READ_WRITE: FileAccess
 FILE_ACCESS_READ_ONLY: FileAccess
 FILE_ACCESS_WRITE_ONLY: FileAccess
+TOUCH_ACCESS_UNSPECIFIED: TouchAccess
+TOUCH_ACCESS_READ: TouchAccess
+TOUCH_ACCESS_WRITE: TouchAccess
+
+class ForkFault(_message.Message):
+    __slots__ = ("site", "ordinal", "recovery")
+    SITE_FIELD_NUMBER: _ClassVar[int]
+    ORDINAL_FIELD_NUMBER: _ClassVar[int]
+    RECOVERY_FIELD_NUMBER: _ClassVar[int]
+    site: ForkFaultSite
+    ordinal: int
+    recovery: ForkRecovery
+    def __init__(self, site: _Optional[_Union[ForkFaultSite, str]] = ..., ordinal: _Optional[int] = ..., recovery: _Optional[_Union[ForkRecovery, str]] = ...) -> None: ...
 
 class File(_message.Message):
-    __slots__ = ("path", "dev_major", "dev_minor", "inode", "open_id", "access")
+    __slots__ = ("path", "dev_major", "dev_minor", "inode", "open_id", "access", "thp_aligned")
     PATH_FIELD_NUMBER: _ClassVar[int]
     DEV_MAJOR_FIELD_NUMBER: _ClassVar[int]
     DEV_MINOR_FIELD_NUMBER: _ClassVar[int]
     INODE_FIELD_NUMBER: _ClassVar[int]
     OPEN_ID_FIELD_NUMBER: _ClassVar[int]
     ACCESS_FIELD_NUMBER: _ClassVar[int]
+    THP_ALIGNED_FIELD_NUMBER: _ClassVar[int]
     path: bytes
     dev_major: int
     dev_minor: int
     inode: int
     open_id: int
     access: FileAccess
-    def __init__(self, path: _Optional[bytes] = ..., dev_major: _Optional[int] = ..., dev_minor: _Optional[int] = ..., inode: _Optional[int] = ..., open_id: _Optional[int] = ..., access: _Optional[_Union[FileAccess, str]] = ...) -> None: ...
+    thp_aligned: bool
+    def __init__(self, path: _Optional[bytes] = ..., dev_major: _Optional[int] = ..., dev_minor: _Optional[int] = ..., inode: _Optional[int] = ..., open_id: _Optional[int] = ..., access: _Optional[_Union[FileAccess, str]] = ..., thp_aligned: bool = ...) -> None: ...
 
 class Vma(_message.Message):
     __slots__ = ("start", "end", "vm_flags", "offset_bytes", "name", "dev_major", "dev_minor", "inode")
@@ -132,21 +185,33 @@ class WorkCounts(_message.Message):
     def __init__(self, nodes_allocated: _Optional[int] = ..., slots_written: _Optional[int] = ..., levels_climbed: _Optional[int] = ..., gap_updates: _Optional[int] = ..., splits: _Optional[int] = ..., records_copied: _Optional[int] = ..., entries_erased: _Optional[int] = ...) -> None: ...
 
 class SpaceParameters(_message.Message):
-    __slots__ = ("task_size", "mmap_min_addr", "mmap_base", "start_brk", "max_map_count")
+    __slots__ = ("task_size", "mmap_min_addr", "mmap_base", "start_brk", "max_map_count", "privileged", "thp_alignment", "overcommit", "commit_limit_pages", "linux_version", "stack_limit_bytes")
     TASK_SIZE_FIELD_NUMBER: _ClassVar[int]
     MMAP_MIN_ADDR_FIELD_NUMBER: _ClassVar[int]
     MMAP_BASE_FIELD_NUMBER: _ClassVar[int]
     START_BRK_FIELD_NUMBER: _ClassVar[int]
     MAX_MAP_COUNT_FIELD_NUMBER: _ClassVar[int]
+    PRIVILEGED_FIELD_NUMBER: _ClassVar[int]
+    THP_ALIGNMENT_FIELD_NUMBER: _ClassVar[int]
+    OVERCOMMIT_FIELD_NUMBER: _ClassVar[int]
+    COMMIT_LIMIT_PAGES_FIELD_NUMBER: _ClassVar[int]
+    LINUX_VERSION_FIELD_NUMBER: _ClassVar[int]
+    STACK_LIMIT_BYTES_FIELD_NUMBER: _ClassVar[int]
     task_size: int
     mmap_min_addr: int
     mmap_base: int
     start_brk: int
     max_map_count: int
-    def __init__(self, task_size: _Optional[int] = ..., mmap_min_addr: _Optional[int] = ..., mmap_base: _Optional[int] = ..., start_brk: _Optional[int] = ..., max_map_count: _Optional[int] = ...) -> None: ...
+    privileged: bool
+    thp_alignment: bool
+    overcommit: int
+    commit_limit_pages: int
+    linux_version: int
+    stack_limit_bytes: int
+    def __init__(self, task_size: _Optional[int] = ..., mmap_min_addr: _Optional[int] = ..., mmap_base: _Optional[int] = ..., start_brk: _Optional[int] = ..., max_map_count: _Optional[int] = ..., privileged: bool = ..., thp_alignment: bool = ..., overcommit: _Optional[int] = ..., commit_limit_pages: _Optional[int] = ..., linux_version: _Optional[int] = ..., stack_limit_bytes: _Optional[int] = ...) -> None: ...
 
 class AddressSpace(_message.Message):
-    __slots__ = ("mm_id", "labels", "vma_count", "version", "parameters", "brk", "total_vm_pages", "data_vm_pages", "exec_vm_pages", "stack_vm_pages", "charged_pages", "node_count", "tree_height", "ttl_ns")
+    __slots__ = ("mm_id", "labels", "vma_count", "version", "parameters", "brk", "total_vm_pages", "data_vm_pages", "exec_vm_pages", "stack_vm_pages", "charged_pages", "node_count", "tree_height", "ttl_ns", "page_table_count", "touched_page_count", "committed_pages")
     class LabelsEntry(_message.Message):
         __slots__ = ("key", "value")
         KEY_FIELD_NUMBER: _ClassVar[int]
@@ -168,6 +233,9 @@ class AddressSpace(_message.Message):
     NODE_COUNT_FIELD_NUMBER: _ClassVar[int]
     TREE_HEIGHT_FIELD_NUMBER: _ClassVar[int]
     TTL_NS_FIELD_NUMBER: _ClassVar[int]
+    PAGE_TABLE_COUNT_FIELD_NUMBER: _ClassVar[int]
+    TOUCHED_PAGE_COUNT_FIELD_NUMBER: _ClassVar[int]
+    COMMITTED_PAGES_FIELD_NUMBER: _ClassVar[int]
     mm_id: int
     labels: _containers.ScalarMap[str, str]
     vma_count: int
@@ -182,4 +250,7 @@ class AddressSpace(_message.Message):
     node_count: int
     tree_height: int
     ttl_ns: int
-    def __init__(self, mm_id: _Optional[int] = ..., labels: _Optional[_Mapping[str, str]] = ..., vma_count: _Optional[int] = ..., version: _Optional[int] = ..., parameters: _Optional[_Union[SpaceParameters, _Mapping]] = ..., brk: _Optional[int] = ..., total_vm_pages: _Optional[int] = ..., data_vm_pages: _Optional[int] = ..., exec_vm_pages: _Optional[int] = ..., stack_vm_pages: _Optional[int] = ..., charged_pages: _Optional[int] = ..., node_count: _Optional[int] = ..., tree_height: _Optional[int] = ..., ttl_ns: _Optional[int] = ...) -> None: ...
+    page_table_count: int
+    touched_page_count: int
+    committed_pages: int
+    def __init__(self, mm_id: _Optional[int] = ..., labels: _Optional[_Mapping[str, str]] = ..., vma_count: _Optional[int] = ..., version: _Optional[int] = ..., parameters: _Optional[_Union[SpaceParameters, _Mapping]] = ..., brk: _Optional[int] = ..., total_vm_pages: _Optional[int] = ..., data_vm_pages: _Optional[int] = ..., exec_vm_pages: _Optional[int] = ..., stack_vm_pages: _Optional[int] = ..., charged_pages: _Optional[int] = ..., node_count: _Optional[int] = ..., tree_height: _Optional[int] = ..., ttl_ns: _Optional[int] = ..., page_table_count: _Optional[int] = ..., touched_page_count: _Optional[int] = ..., committed_pages: _Optional[int] = ...) -> None: ...
