@@ -6,13 +6,24 @@ asyncio, `forkstorm.errors` draws what is raised, `forkstorm.constants` has Linu
 
 from forkstorm.client import AddressSpace, Client, connect
 from forkstorm.connection import DEFAULT_ADDRESS, SharedPortWarning
-from forkstorm.constants import ForkStrategy, MapFlag, Prot, VmFlag
-from forkstorm.errors import ForkstormError
+from forkstorm.constants import (
+    Advice,
+    FaultSite,
+    ForkStrategy,
+    MapFlag,
+    Prot,
+    Recovery,
+    RemapFlag,
+    TouchAccess,
+    VmFlag,
+)
+from forkstorm.errors import ForkFailure, ForkstormError
 from forkstorm.maps import Vma, format_maps
 from forkstorm.messages import (
     AuditReport,
     File,
     ForkBlock,
+    ForkFault,
     ForkPhases,
     ForkResult,
     ServerInfo,
@@ -26,21 +37,28 @@ from forkstorm.messages import (
 __all__ = [
     "DEFAULT_ADDRESS",
     "AddressSpace",
+    "Advice",
     "AuditReport",
     "Client",
+    "FaultSite",
     "File",
     "ForkBlock",
+    "ForkFailure",
+    "ForkFault",
     "ForkPhases",
     "ForkResult",
     "ForkStrategy",
     "ForkstormError",
     "MapFlag",
     "Prot",
+    "Recovery",
+    "RemapFlag",
     "ServerInfo",
     "SharedPortWarning",
     "SpaceInfo",
     "SpaceParameters",
     "Timing",
+    "TouchAccess",
     "VerifyReport",
     "VmFlag",
     "Vma",

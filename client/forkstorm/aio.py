@@ -25,6 +25,7 @@ import grpc.aio
 
 from forkstorm import connection, errors
 from forkstorm import messages as m
+from forkstorm.constants import TouchAccess
 from forkstorm.maps import Vma, format_maps
 from forkstorm.v1.address_spaces_pb2_grpc import AddressSpacesStub
 from forkstorm.v1.diagnostics_pb2_grpc import DiagnosticsStub
@@ -232,9 +233,10 @@ class AddressSpace:
         labels: m.Labels | None = None,
         ttl_s: float = 0,
         with_phases: bool = False,
+        fault: m.ForkFault | None = None,
         timeout: float | None = None,
     ) -> m.ForkResult[AddressSpace]:
-        request = m.fork_request(self.id, strategy, labels, ttl_s, with_phases)
+        request = m.fork_request(self.id, strategy, labels, ttl_s, with_phases, fault)
         reply = await self._call(m.FORK, request, timeout)
         return m.fork_result(reply, AddressSpace(self._client, reply.child))
 
@@ -269,6 +271,43 @@ class AddressSpace:
 
     async def unmap(self, addr: int, length: int, *, timeout: float | None = None) -> None:
         await self._call(m.UNMAP, m.unmap_request(self.id, addr, length), timeout)
+
+    async def protect(
+        self, addr: int, length: int, prot: int, *, timeout: float | None = None
+    ) -> None:
+        await self._call(m.PROTECT, m.protect_request(self.id, addr, length, prot), timeout)
+
+    async def remap(
+        self,
+        addr: int,
+        old_length: int,
+        new_length: int,
+        flags: int = 0,
+        new_addr: int = 0,
+        *,
+        timeout: float | None = None,
+    ) -> int:
+        request = m.remap_request(self.id, addr, old_length, new_length, flags, new_addr)
+        return (await self._call(m.REMAP, request, timeout)).addr
+
+    async def advise(
+        self, addr: int, length: int, advice: int, *, timeout: float | None = None
+    ) -> None:
+        await self._call(m.ADVISE, m.advise_request(self.id, addr, length, advice), timeout)
+
+    async def set_break(self, addr: int = 0, *, timeout: float | None = None) -> int:
+        return (await self._call(m.SET_BREAK, m.set_break_request(self.id, addr), timeout)).brk
+
+    async def touch(
+        self,
+        addr: int,
+        access: m.Access = TouchAccess.READ,
+        value: int = 0,
+        *,
+        timeout: float | None = None,
+    ) -> int:
+        request = m.touch_request(self.id, addr, access, value)
+        return (await self._call(m.TOUCH, request, timeout)).value
 
     async def find_vma(self, addr: int, *, timeout: float | None = None) -> Vma | None:
         request = m.find_vma_request(self.id, addr)

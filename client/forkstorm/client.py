@@ -24,6 +24,7 @@ import grpc
 
 from forkstorm import connection, errors
 from forkstorm import messages as m
+from forkstorm.constants import TouchAccess
 from forkstorm.maps import Vma, format_maps
 from forkstorm.v1.address_spaces_pb2_grpc import AddressSpacesStub
 from forkstorm.v1.diagnostics_pb2_grpc import DiagnosticsStub
@@ -250,15 +251,16 @@ class AddressSpace:
         labels: m.Labels | None = None,
         ttl_s: float = 0,
         with_phases: bool = False,
+        fault: m.ForkFault | None = None,
         timeout: float | None = None,
     ) -> m.ForkResult[AddressSpace]:
         """Duplicates the space. O(VMAs).
 
         strategy: a ForkStrategy, its name or alias ("tree-dup", "linux-6.8"), or None for the
         server's default. A child ends after ttl_s seconds, if not 0. with_phases costs two more
-        readings of the clock.
+        readings of the clock. fault: a step to fail at; the error tells in .fork what was undone.
         """
-        request = m.fork_request(self.id, strategy, labels, ttl_s, with_phases)
+        request = m.fork_request(self.id, strategy, labels, ttl_s, with_phases, fault)
         reply = self._call(m.FORK, request, timeout)
         return m.fork_result(reply, AddressSpace(self._client, reply.child))
 
@@ -302,6 +304,49 @@ class AddressSpace:
     def unmap(self, addr: int, length: int, *, timeout: float | None = None) -> None:
         """munmap(2). O(log VMAs + VMAs removed)."""
         self._call(m.UNMAP, m.unmap_request(self.id, addr, length), timeout)
+
+    def protect(self, addr: int, length: int, prot: int, *, timeout: float | None = None) -> None:
+        """mprotect(2). What precedes the VMA that is refused stays changed. O(log VMAs + VMAs)."""
+        self._call(m.PROTECT, m.protect_request(self.id, addr, length, prot), timeout)
+
+    def remap(
+        self,
+        addr: int,
+        old_length: int,
+        new_length: int,
+        flags: int = 0,
+        new_addr: int = 0,
+        *,
+        timeout: float | None = None,
+    ) -> int:
+        """mremap(2): the address. flags are MREMAP_*; without any it grows or shrinks in place.
+
+        new_addr: with MREMAP_FIXED the place, with MREMAP_DONTUNMAP a hint. O(log VMAs + VMAs).
+        """
+        request = m.remap_request(self.id, addr, old_length, new_length, flags, new_addr)
+        return self._call(m.REMAP, request, timeout).addr
+
+    def advise(self, addr: int, length: int, advice: int, *, timeout: float | None = None) -> None:
+        """madvise(2) with an Advice. NoMemory over a hole, but all VMAs around it were advised."""
+        self._call(m.ADVISE, m.advise_request(self.id, addr, length, advice), timeout)
+
+    def set_break(self, addr: int = 0, *, timeout: float | None = None) -> int:
+        """brk(2), the system call: the break as it then is. 0 only asks; nothing is an error."""
+        return self._call(m.SET_BREAK, m.set_break_request(self.id, addr), timeout).brk
+
+    def touch(
+        self,
+        addr: int,
+        access: m.Access = TouchAccess.READ,
+        value: int = 0,
+        *,
+        timeout: float | None = None,
+    ) -> int:
+        """Reads, or writes value to, the page at addr: the page's value (64 bits) after it.
+
+        access: a TouchAccess, its name or alias. BadAddress is a process's SIGSEGV.
+        """
+        return self._call(m.TOUCH, m.touch_request(self.id, addr, access, value), timeout).value
 
     def find_vma(self, addr: int, *, timeout: float | None = None) -> Vma | None:
         """The VMA that contains addr, else the next above it, else None. O(log VMAs)."""

@@ -1,12 +1,15 @@
-"""Linux's numbers by their names: protection, mapping and VMA flags of x86-64; fork strategies.
+"""Linux's numbers by their names: protection, mapping, remapping and VMA flags of x86-64, advice;
+and the numbers of the API: fork strategies, fault sites, recoveries.
 
-The names at the end are those of mmap(2) and include/linux/mm.h. The classes give a number's
-flags a readable repr: `VmFlag(vma.vm_flags)`.
+The names at the end are those of mmap(2), mremap(2), madvise(2) and include/linux/mm.h. The classes
+give a number's flags a readable repr: `VmFlag(vma.vm_flags)`.
 """
 
 from __future__ import annotations
 
+import re
 from enum import IntEnum, IntFlag
+from typing import Self
 
 PAGE_SIZE = 4096
 
@@ -81,11 +84,16 @@ class VmFlag(IntFlag):
     DROPPABLE = 1 << 40
 
 
-class ForkStrategy(IntEnum):
-    """How a fork duplicates the tree of VMAs; the numbers are those of the API."""
+class RemapFlag(IntFlag):
+    """The flags argument of mremap(2)."""
 
-    BULK_INSERT = 1
-    TREE_DUP = 2
+    MAYMOVE = 0x1
+    FIXED = 0x2
+    DONTUNMAP = 0x4
+
+
+class _Named(IntEnum):
+    """An enumeration whose members also go by aliases: TREE_DUP, tree-dup."""
 
     @property
     def alias(self) -> str:
@@ -93,13 +101,91 @@ class ForkStrategy(IntEnum):
         return self.name.lower().replace("_", "-")
 
     @classmethod
-    def parse(cls, text: str) -> ForkStrategy:
-        """The strategy of a name (TREE_DUP) or alias (tree-dup, linux-6.8). ValueError if none."""
-        try:
-            return STRATEGY_NAMES[text]
-        except KeyError:
-            known = ", ".join(STRATEGY_NAMES)
-            raise ValueError(f"no fork strategy {text!r}; there are {known}") from None
+    def names(cls) -> dict[str, Self]:
+        """The members by their names and aliases."""
+        return {one.name: one for one in cls} | {one.alias: one for one in cls}
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """The member of a name or alias. ValueError if none."""
+        names = cls.names()
+        if text not in names:
+            what = re.sub("(?<=[a-z])(?=[A-Z])", " ", cls.__name__).lower()
+            raise ValueError(f"no {what} {text!r}; there are {', '.join(names)}")
+        return names[text]
+
+
+class Advice(_Named):
+    """The advice argument of madvise(2)."""
+
+    NORMAL = 0
+    RANDOM = 1
+    SEQUENTIAL = 2
+    WILLNEED = 3
+    DONTNEED = 4
+    FREE = 8
+    REMOVE = 9
+    DONTFORK = 10
+    DOFORK = 11
+    MERGEABLE = 12
+    UNMERGEABLE = 13
+    HUGEPAGE = 14
+    NOHUGEPAGE = 15
+    DONTDUMP = 16
+    DODUMP = 17
+    WIPEONFORK = 18
+    KEEPONFORK = 19
+    COLD = 20
+    PAGEOUT = 21
+    POPULATE_READ = 22
+    POPULATE_WRITE = 23
+    DONTNEED_LOCKED = 24
+    COLLAPSE = 25
+    HWPOISON = 100
+    SOFT_OFFLINE = 101
+    GUARD_INSTALL = 102
+    GUARD_REMOVE = 103
+
+
+class TouchAccess(_Named):
+    """What a process does at an address; the numbers are those of the API."""
+
+    READ = 1
+    WRITE = 2
+
+
+class FaultSite(_Named):
+    """The step of a fork that fails; the numbers are those of the API."""
+
+    TREE_NODE = 1
+    VMA_RECORD = 2
+    POLICY = 3
+    ANON_VMA = 4
+    COMMIT_LIMIT = 5
+    PAGE_TABLE = 6
+    DONTCOPY_ERASE = 7
+    FATAL_SIGNAL = 8
+
+
+class Recovery(_Named):
+    """How a fork that fails half way is undone; the numbers are those of the API."""
+
+    TREE_END = 1
+    MARKER = 2
+    IMMEDIATE = 3
+
+
+class ForkStrategy(_Named):
+    """How a fork duplicates the tree of VMAs; the numbers are those of the API."""
+
+    BULK_INSERT = 1
+    TREE_DUP = 2
+
+    @classmethod
+    def names(cls) -> dict[str, ForkStrategy]:
+        """The members by their names and aliases, the kernels that do so among them."""
+        kernels = {"linux-6.7": cls.BULK_INSERT, "linux-6.8": cls.TREE_DUP}
+        return super().names() | kernels
 
     @classmethod
     def _missing_(cls, value: object) -> ForkStrategy | None:
@@ -112,12 +198,19 @@ class ForkStrategy(IntEnum):
         return member
 
 
-STRATEGY_NAMES = {
-    **{strategy.name: strategy for strategy in ForkStrategy},
-    **{strategy.alias: strategy for strategy in ForkStrategy},
-    "linux-6.7": ForkStrategy.BULK_INSERT,
-    "linux-6.8": ForkStrategy.TREE_DUP,
-}
+STRATEGY_NAMES = ForkStrategy.names()
+
+
+def linux_version(release: str) -> int:
+    """SpaceParameters.linux_version of a release such as os.uname() tells: 6018 for "6.18.3-1".
+
+    ValueError when it does not begin with two numbers.
+    """
+    match = re.match(r"(\d+)\.(\d+)", release)
+    if match is None:
+        raise ValueError(f"{release!r} is no release of Linux such as 6.18")
+    return int(match[1]) * 1000 + int(match[2])
+
 
 PROT_NONE = Prot.NONE
 PROT_READ = Prot.READ
@@ -144,6 +237,38 @@ MAP_STACK = MapFlag.STACK
 MAP_HUGETLB = MapFlag.HUGETLB
 MAP_SYNC = MapFlag.SYNC
 MAP_FIXED_NOREPLACE = MapFlag.FIXED_NOREPLACE
+
+MREMAP_MAYMOVE = RemapFlag.MAYMOVE
+MREMAP_FIXED = RemapFlag.FIXED
+MREMAP_DONTUNMAP = RemapFlag.DONTUNMAP
+
+MADV_NORMAL = Advice.NORMAL
+MADV_RANDOM = Advice.RANDOM
+MADV_SEQUENTIAL = Advice.SEQUENTIAL
+MADV_WILLNEED = Advice.WILLNEED
+MADV_DONTNEED = Advice.DONTNEED
+MADV_FREE = Advice.FREE
+MADV_REMOVE = Advice.REMOVE
+MADV_DONTFORK = Advice.DONTFORK
+MADV_DOFORK = Advice.DOFORK
+MADV_MERGEABLE = Advice.MERGEABLE
+MADV_UNMERGEABLE = Advice.UNMERGEABLE
+MADV_HUGEPAGE = Advice.HUGEPAGE
+MADV_NOHUGEPAGE = Advice.NOHUGEPAGE
+MADV_DONTDUMP = Advice.DONTDUMP
+MADV_DODUMP = Advice.DODUMP
+MADV_WIPEONFORK = Advice.WIPEONFORK
+MADV_KEEPONFORK = Advice.KEEPONFORK
+MADV_COLD = Advice.COLD
+MADV_PAGEOUT = Advice.PAGEOUT
+MADV_POPULATE_READ = Advice.POPULATE_READ
+MADV_POPULATE_WRITE = Advice.POPULATE_WRITE
+MADV_DONTNEED_LOCKED = Advice.DONTNEED_LOCKED
+MADV_COLLAPSE = Advice.COLLAPSE
+MADV_HWPOISON = Advice.HWPOISON
+MADV_SOFT_OFFLINE = Advice.SOFT_OFFLINE
+MADV_GUARD_INSTALL = Advice.GUARD_INSTALL
+MADV_GUARD_REMOVE = Advice.GUARD_REMOVE
 
 VM_READ = VmFlag.READ
 VM_WRITE = VmFlag.WRITE

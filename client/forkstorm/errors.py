@@ -1,6 +1,6 @@
 """What the client raises.
 
-    ForkstormError                    .code .reason .field .limit .metadata
+    ForkstormError                    .code .reason .field .limit .metadata .fork
     ├── LinuxError                    also OSError: .errno .strerror
     │   ├── NoMemory                  ENOMEM, also LimitExceeded
     │   ├── TryAgain                  EAGAIN, also LimitExceeded and BlockingIOError
@@ -27,8 +27,10 @@
     └── ServerFault                   the server is at fault, or too old for the call
 
 An error is an OSError exactly when the simulated kernel is what refused. After any error the
-space is as it was before, except that after DeadlineExceeded, Unavailable and Cancelled a
-mutation may or may not have happened.
+space is as it was before, except that
+
+- protect, advise and remap do not take back what they did before they were refused, as in Linux;
+- after DeadlineExceeded, Unavailable and Cancelled a mutation may or may not have happened.
 """
 
 from __future__ import annotations
@@ -36,14 +38,27 @@ from __future__ import annotations
 import errno
 import os
 from collections.abc import Iterable, Mapping
-from typing import ClassVar, TypeVar, cast
+from typing import ClassVar, NamedTuple, TypeVar, cast
 
 import grpc
 from google.rpc import error_details_pb2
 from grpc import StatusCode
 from grpc_status import rpc_status
 
+from forkstorm.constants import FaultSite
+
 DOMAIN = "forkstorm"
+
+
+class ForkFailure(NamedTuple):
+    """Where a fork failed half way, and what its undoing was."""
+
+    site: FaultSite
+    #: Index of the parent's VMA, ascending from 0, DONTCOPY ones counted.
+    ordinal: int
+    duplicated_vma_count: int
+    undone_vma_count: int
+    undo_ns: int
 
 
 class ForkstormError(Exception):
@@ -70,6 +85,20 @@ class ForkstormError(Exception):
         #: The limit that was hit, or "".
         self.limit = limit
         self.metadata = dict(metadata or {})
+
+    @property
+    def fork(self) -> ForkFailure | None:
+        """Where a fork failed half way; None for any other error."""
+        told = self.metadata
+        if told.get("fault_site") not in FaultSite.__members__:
+            return None
+        return ForkFailure(
+            FaultSite[told["fault_site"]],
+            int(told["fault_ordinal"]),
+            int(told["duplicated_vma_count"]),
+            int(told["undone_vma_count"]),
+            int(told["undo_ns"]),
+        )
 
     def __str__(self) -> str:
         text = f"{self.reason or self.code.name}: {self.detail}"
@@ -129,7 +158,7 @@ class ValueTooLarge(LinuxError):
 
 
 class BadAddress(LinuxError):
-    """EFAULT: nothing is mapped there."""
+    """EFAULT: nothing is mapped there, or not for this access."""
 
     number = errno.EFAULT
 
@@ -153,7 +182,7 @@ class Busy(LinuxError):
 
 
 class AccessDenied(LinuxError, PermissionError):
-    """EACCES: the file's access mode forbids the mapping."""
+    """EACCES: the file's access mode forbids the mapping, or its protection."""
 
     number = errno.EACCES
 

@@ -18,7 +18,10 @@ from forkstorm.constants import (
     PROT_READ,
     PROT_WRITE,
     STRATEGY_NAMES,
+    FaultSite,
     ForkStrategy,
+    Recovery,
+    TouchAccess,
 )
 from forkstorm.errors import ServerFault
 from forkstorm.maps import Vma
@@ -51,6 +54,7 @@ Reply = TypeVar("Reply")
 Space = TypeVar("Space")
 
 Strategy = ForkStrategy | str | None
+Access = TouchAccess | str
 Labels = Mapping[str, str]
 
 
@@ -71,6 +75,11 @@ FORK = Rpc[pb.ForkRequest, pb.ForkResponse]("Fork")
 EXIT = Rpc[pb.ExitRequest, pb.ExitResponse]("Exit")
 MAP = Rpc[pb.MapRequest, pb.MapResponse]("Map")
 UNMAP = Rpc[pb.UnmapRequest, pb.UnmapResponse]("Unmap")
+PROTECT = Rpc[pb.ProtectRequest, pb.ProtectResponse]("Protect")
+REMAP = Rpc[pb.RemapRequest, pb.RemapResponse]("Remap")
+ADVISE = Rpc[pb.AdviseRequest, pb.AdviseResponse]("Advise")
+SET_BREAK = Rpc[pb.SetBreakRequest, pb.SetBreakResponse]("SetBreak")
+TOUCH = Rpc[pb.TouchRequest, pb.TouchResponse]("Touch")
 FIND_VMA = Rpc[pb.FindVmaRequest, pb.FindVmaResponse]("FindVma")
 FIND_GAP = Rpc[pb.FindGapRequest, pb.FindGapResponse]("FindGap")
 STREAM_VMAS = Rpc[pb.StreamVmasRequest, pb.StreamVmasResponse]("StreamVmas")
@@ -83,6 +92,17 @@ GET_SERVER = Rpc[diagnostics_pb2.GetServerRequest, ServerInfo]("GetServer")
 PING_REQUEST = pb.PingRequest()
 AUDIT_REQUEST = diagnostics_pb2.AuditRequest()
 GET_SERVER_REQUEST = diagnostics_pb2.GetServerRequest()
+
+
+class ForkFault(NamedTuple):
+    """A step that a fork is to fail at. A fork that does not take it there does not fail."""
+
+    #: A FaultSite, its name or alias ("vma-record").
+    site: FaultSite | str
+    #: Index of the parent's VMA, ascending from 0, DONTCOPY ones counted.
+    ordinal: int
+    #: How to undo: a Recovery, its name or alias.
+    recovery: Recovery | str = Recovery.MARKER
 
 
 class ForkResult(NamedTuple, Generic[Space]):
@@ -181,7 +201,12 @@ def list_request(labels: Labels | None, page_token: str) -> pb.ListAddressSpaces
 
 
 def fork_request(
-    mm_id: int, strategy: Strategy, labels: Labels | None, ttl_s: float, with_phases: bool
+    mm_id: int,
+    strategy: Strategy,
+    labels: Labels | None,
+    ttl_s: float,
+    with_phases: bool,
+    fault: ForkFault | None,
 ) -> pb.ForkRequest:
     return pb.ForkRequest(
         request_id=request_id(),
@@ -190,6 +215,17 @@ def fork_request(
         labels=labels,
         ttl_ns=ttl_ns(ttl_s),
         with_phases=with_phases,
+        fault=None if fault is None else fork_fault(fault),
+    )
+
+
+def fork_fault(fault: ForkFault) -> types_pb2.ForkFault:
+    """ValueError for a site or recovery that there is not."""
+    site, ordinal, recovery = fault
+    return types_pb2.ForkFault(
+        site=(FaultSite.parse(site) if isinstance(site, str) else site).value,  # type: ignore[arg-type]
+        ordinal=ordinal,
+        recovery=(Recovery.parse(recovery) if isinstance(recovery, str) else recovery).value,  # type: ignore[arg-type]
     )
 
 
@@ -248,6 +284,52 @@ def map_request(
 
 def unmap_request(mm_id: int, addr: int, length: int) -> pb.UnmapRequest:
     return pb.UnmapRequest(request_id=request_id(), mm_id=mm_id, addr=addr, length_bytes=length)
+
+
+def protect_request(mm_id: int, addr: int, length: int, prot: int) -> pb.ProtectRequest:
+    return pb.ProtectRequest(
+        request_id=request_id(), mm_id=mm_id, addr=addr, length_bytes=length, prot=prot
+    )
+
+
+def remap_request(
+    mm_id: int, addr: int, old_length: int, new_length: int, flags: int, new_addr: int
+) -> pb.RemapRequest:
+    return pb.RemapRequest(
+        request_id=request_id(),
+        mm_id=mm_id,
+        addr=addr,
+        old_length_bytes=old_length,
+        new_length_bytes=new_length,
+        flags=flags,
+        new_addr=new_addr,
+    )
+
+
+def advise_request(mm_id: int, addr: int, length: int, advice: int) -> pb.AdviseRequest:
+    return pb.AdviseRequest(
+        request_id=request_id(),
+        mm_id=mm_id,
+        addr=addr,
+        length_bytes=length,
+        # An int in Linux: -1 is as unknown as any other.
+        advice=advice & 0xFFFF_FFFF,
+    )
+
+
+def set_break_request(mm_id: int, addr: int) -> pb.SetBreakRequest:
+    return pb.SetBreakRequest(request_id=request_id(), mm_id=mm_id, addr=addr)
+
+
+def touch_request(mm_id: int, addr: int, access: Access, value: int) -> pb.TouchRequest:
+    kind = TouchAccess.parse(access) if isinstance(access, str) else access
+    return pb.TouchRequest(
+        request_id=request_id(),
+        mm_id=mm_id,
+        addr=addr,
+        access=kind.value,  # type: ignore[arg-type]
+        value=value,
+    )
 
 
 def find_vma_request(mm_id: int, addr: int) -> pb.FindVmaRequest:
