@@ -6,7 +6,8 @@ from typing import Any
 
 import grpc
 import pytest
-from forkstorm import SharedPortWarning, aio
+from forkstorm import ForkFault, SharedPortWarning, aio
+from forkstorm.constants import MADV_DONTFORK, MREMAP_MAYMOVE
 from forkstorm.errors import DeadlineExceeded, NoMemory, NoSuchSpace, Unavailable
 from forkstorm.messages import IMPORT_PIECE_BYTES
 from forkstorm.v1 import address_spaces_pb2 as pb
@@ -34,11 +35,19 @@ def test_fork_map_exit(fake: FakeServer) -> None:
     fake.answers["CreateAddressSpace"] = lambda *_: pb.CreateAddressSpaceResponse(mm_id=1)
     fake.answers["Fork"] = lambda *_: pb.ForkResponse(child=2, strategy=1)  # type: ignore[arg-type]
     fake.answers["Map"] = lambda *_: pb.MapResponse(addr=4096)
+    fake.answers["Remap"] = lambda *_: pb.RemapResponse(addr=8192)
+    fake.answers["SetBreak"] = lambda *_: pb.SetBreakResponse(brk=7)
+    fake.answers["Touch"] = lambda request, _: pb.TouchResponse(value=request.value)
 
     async def scenario(client: aio.Client) -> None:
         async with await client.create(b"text") as space:
             child = (await space.fork("bulk-insert")).child
             await child.unmap(await child.map(4096), 4096)
+            await child.protect(4096, 4096, 1)
+            await child.advise(4096, 4096, MADV_DONTFORK)
+            assert await child.remap(4096, 4096, 8192, MREMAP_MAYMOVE) == 8192
+            assert await child.set_break() == 7
+            assert await child.touch(4096, "write", 9) == 9
             await child.exit()
             assert await child.find_vma(0) is None
             assert await child.find_gap(4096) == 0
@@ -51,6 +60,8 @@ def test_fork_map_exit(fake: FakeServer) -> None:
 
     play(fake, scenario)
     assert [call.request.mm_id for call in fake.of("Exit")] == [2, 1, 0]
+    for method in ("Protect", "Advise", "Remap", "SetBreak", "Touch"):
+        assert [call.request.mm_id for call in fake.of(method)] == [2]
 
 
 def test_streams(fake: FakeServer) -> None:
@@ -81,10 +92,24 @@ def test_errors_are_the_same(fake: FakeServer) -> None:
         context, grpc.StatusCode.NOT_FOUND, "NO_SUCH_SPACE"
     )
 
+    fake.answers["Fork"] = lambda request, context: refuse(
+        context,
+        grpc.StatusCode.RESOURCE_EXHAUSTED,
+        "ENOMEM",
+        fault_site="POLICY",
+        fault_ordinal=str(request.fault.ordinal),
+        duplicated_vma_count="2",
+        undone_vma_count="1",
+        undo_ns="9",
+    )
+
     async def scenario(client: aio.Client) -> None:
         with pytest.raises(NoMemory) as caught:
             await client.get(1).map(4096)
         assert caught.value.limit == "arena"
+        with pytest.raises(NoMemory) as caught:
+            await client.get(1).fork(fault=ForkFault("policy", 3))
+        assert caught.value.fork == (3, 3, 2, 1, 9)
         with pytest.raises(NoSuchSpace):
             await client.get(1).vmas()
 

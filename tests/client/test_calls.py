@@ -11,8 +11,29 @@ from typing import Any
 import forkstorm
 import grpc
 import pytest
-from forkstorm import AddressSpace, Client, File, ForkStrategy, SpaceParameters, aio
-from forkstorm.constants import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE, MAP_SHARED, PROT_READ
+from forkstorm import (
+    AddressSpace,
+    Client,
+    FaultSite,
+    File,
+    ForkFault,
+    ForkStrategy,
+    Recovery,
+    SpaceParameters,
+    TouchAccess,
+    aio,
+)
+from forkstorm.constants import (
+    MADV_DONTFORK,
+    MAP_ANONYMOUS,
+    MAP_FIXED,
+    MAP_PRIVATE,
+    MAP_SHARED,
+    MREMAP_FIXED,
+    MREMAP_MAYMOVE,
+    PROT_GROWSDOWN,
+    PROT_READ,
+)
 from forkstorm.errors import NoMemory, NoSuchSpace, ServerFault
 from forkstorm.messages import IMPORT_PIECE_BYTES
 from forkstorm.v1 import address_spaces_pb2 as pb
@@ -131,6 +152,34 @@ def test_a_strategy_of_a_newer_server_is_only_a_number(
     assert strategy.name == "STRATEGY_77"
 
 
+@pytest.mark.parametrize(
+    ("fault", "numbers"),
+    [
+        (ForkFault(FaultSite.VMA_RECORD, 7), (2, 7, 2)),
+        (ForkFault("tree-node", 0, "tree-end"), (1, 0, 1)),
+        (ForkFault("FATAL_SIGNAL", 1 << 40, Recovery.IMMEDIATE), (8, 1 << 40, 3)),
+    ],
+)
+def test_a_fault_is_sent(
+    fake: FakeServer, space: AddressSpace, fault: ForkFault, numbers: tuple[int, int, int]
+) -> None:
+    fake.answers["Fork"] = lambda *_: pb.ForkResponse(child=9)
+    space.fork(fault=fault)
+    told = sent(fake, "Fork").fault
+    assert (told.site, told.ordinal, told.recovery) == numbers
+
+
+def test_no_fault_unless_asked_for(fake: FakeServer, space: AddressSpace) -> None:
+    fake.answers["Fork"] = lambda *_: pb.ForkResponse(child=9)
+    space.fork()
+    assert not sent(fake, "Fork").HasField("fault")
+    with pytest.raises(ValueError, match=r"no fault site 'heap'; there are .*vma-record"):
+        space.fork(fault=ForkFault("heap", 0))
+    with pytest.raises(ValueError, match="no recovery 'F4'"):
+        space.fork(fault=ForkFault("policy", 0, "F4"))
+    assert len(fake.calls) == 1
+
+
 def test_map(fake: FakeServer, space: AddressSpace) -> None:
     fake.answers["Map"] = lambda request, _: pb.MapResponse(addr=0x7F0000000000)
     assert space.map(4096) == 0x7F0000000000
@@ -151,6 +200,47 @@ def test_unmap_and_exit(fake: FakeServer, space: AddressSpace) -> None:
     unmap = sent(fake, "Unmap")
     assert (unmap.mm_id, unmap.addr, unmap.length_bytes) == (MM_ID, 0x1000, 4096)
     assert sent(fake, "Exit").mm_id == MM_ID
+
+
+def test_protect_remap_and_advise(fake: FakeServer, space: AddressSpace) -> None:
+    fake.answers["Remap"] = lambda *_: pb.RemapResponse(addr=0x9000)
+    space.protect(0x1000, 8192, PROT_READ | PROT_GROWSDOWN)
+    assert space.remap(0x1000, 4096, 8192) == 0x9000
+    assert space.remap(0x1000, 0, 4096, MREMAP_MAYMOVE | MREMAP_FIXED, 0x9000) == 0x9000
+    space.advise(0x1000, 4096, MADV_DONTFORK)
+    space.advise(0x1000, 4096, -1)
+    protect = sent(fake, "Protect")
+    assert (protect.mm_id, protect.addr, protect.length_bytes) == (MM_ID, 0x1000, 8192)
+    assert protect.prot == 0x01000001
+    plain, fixed = (call.request for call in fake.of("Remap"))
+    assert (plain.mm_id, plain.addr, plain.old_length_bytes) == (MM_ID, 0x1000, 4096)
+    assert (plain.new_length_bytes, plain.flags, plain.new_addr) == (8192, 0, 0)
+    assert (fixed.old_length_bytes, fixed.flags, fixed.new_addr) == (0, 3, 0x9000)
+    advise, unknown = (call.request for call in fake.of("Advise"))
+    assert (advise.mm_id, advise.addr, advise.length_bytes) == (MM_ID, 0x1000, 4096)
+    assert (advise.advice, unknown.advice) == (10, 0xFFFF_FFFF)
+    ids = {call.request.request_id for call in fake.calls}
+    assert len(ids) == 5
+    assert {len(one) for one in ids} == {36}
+
+
+def test_set_break_and_touch(fake: FakeServer, space: AddressSpace) -> None:
+    fake.answers["SetBreak"] = lambda request, _: pb.SetBreakResponse(brk=request.addr or 0x5000)
+    fake.answers["Touch"] = lambda request, _: pb.TouchResponse(value=request.value or 5)
+    assert space.set_break() == 0x5000
+    assert space.set_break(0x5001) == 0x5001
+    assert space.touch(0x1234) == 5
+    assert space.touch(0x1234, TouchAccess.WRITE, (1 << 64) - 1) == (1 << 64) - 1
+    assert space.touch(0x1234, "write", 7) == 7
+    assert [call.request.mm_id for call in fake.calls] == [MM_ID] * 5
+    touches = [call.request for call in fake.of("Touch")]
+    assert [(one.addr, one.access, one.value) for one in touches] == [
+        (0x1234, types_pb2.TOUCH_ACCESS_READ, 0),
+        (0x1234, types_pb2.TOUCH_ACCESS_WRITE, (1 << 64) - 1),
+        (0x1234, types_pb2.TOUCH_ACCESS_WRITE, 7),
+    ]
+    with pytest.raises(ValueError, match=r"no touch access 'execute'; there are .*write"):
+        space.touch(0x1234, "execute")
 
 
 def test_a_block_ends_its_space(fake: FakeServer, space: AddressSpace) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import grpc
 import pytest
 from forkstorm import Client, errors
+from forkstorm.constants import FaultSite
 from forkstorm.errors import ForkstormError, LinuxError, _table
 from grpc import StatusCode
 
@@ -137,6 +138,27 @@ def test_details_that_contradict_the_status_do_not_count(
     fake.answers["Map"] = contradict
     with pytest.raises(errors.NoSuchSpace, match="NOT_FOUND: gone"):
         fake_client.get(1).map(4096)
+
+
+def test_a_failed_fork_tells_what_was_undone(fake: FakeServer, fake_client: Client) -> None:
+    code = StatusCode.RESOURCE_EXHAUSTED
+    told = {
+        "fault_site": "VMA_RECORD",
+        "fault_ordinal": "17",
+        "duplicated_vma_count": "16",
+        "undone_vma_count": "15",
+        "undo_ns": "1234",
+    }
+    error = failure(fake, fake_client, code, "ENOMEM", limit="fault", **told)
+    assert error.fork == (FaultSite.VMA_RECORD, 17, 16, 15, 1234)
+    assert error.fork.site.name == "VMA_RECORD"
+    assert error.limit == "fault"
+    assert pickle.loads(pickle.dumps(error)).fork == error.fork
+    # Any other error, and a site that only a newer server knows.
+    assert failure(fake, fake_client, code, "ENOMEM", limit="arena").fork is None
+    newer = failure(fake, fake_client, code, "ENOMEM", fault_site="RMAP", fault_ordinal="1")
+    assert newer.fork is None
+    assert newer.metadata["fault_ordinal"] == "1"
 
 
 def test_errors_survive_pickling(fake: FakeServer, fake_client: Client) -> None:
