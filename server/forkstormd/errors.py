@@ -2,8 +2,9 @@
 
 A reason is Linux's name of an errno where the simulated kernel refused, else a word of the
 service. It travels in google.rpc.ErrorInfo {domain "forkstorm", reason, metadata}: metadata has
-`errno` (the number) where Linux has one, and `limit`, `line`, ... where they apply. What the
-caller got wrong is named in google.rpc.BadRequest too.
+`errno` (the number) where Linux has one, and `limit`, `line`, ... where they apply; of a fork that
+failed half way, what was done and undone. What the caller got wrong is named in
+google.rpc.BadRequest too.
 
 The table checks itself when this module is imported.
 """
@@ -20,6 +21,7 @@ from google.rpc import code_pb2, error_details_pb2, status_pb2
 from grpc_status import rpc_status
 
 from forkstormd.core.errors import CoreError
+from forkstormd.core.types import ForkFailure
 
 DOMAIN = "forkstorm"
 
@@ -122,7 +124,7 @@ def status_of(error: CoreError | Refusal) -> status_pb2.Status:
     if isinstance(error, Refusal):
         reason, metadata = error.reason, dict(error.metadata)
     else:
-        reason, metadata = _NAMES.get(error.errno, error.reason), {}
+        reason, metadata = _NAMES.get(error.errno, error.reason), _undone(error.fork)
     if reason not in CODES:
         reason = "INTERNAL"
     if reason in ERRNOS:
@@ -139,6 +141,19 @@ def status_of(error: CoreError | Refusal) -> status_pb2.Status:
         bad.field_violations.add(field=error.field, description=error.detail)
         details.append(_packed(bad))
     return status_pb2.Status(code=CODES[reason], message=error.detail, details=details)
+
+
+def _undone(failure: ForkFailure | None) -> dict[str, str]:
+    """What is to be told of a fork that failed half way."""
+    if failure is None:
+        return {}
+    return {
+        "fault_site": failure.site.name,
+        "fault_ordinal": str(failure.ordinal),
+        "duplicated_vma_count": str(failure.duplicated),
+        "undone_vma_count": str(failure.undone),
+        "undo_ns": str(failure.undo_ns),
+    }
 
 
 def _packed(message: error_details_pb2.ErrorInfo | error_details_pb2.BadRequest) -> any_pb2.Any:

@@ -51,6 +51,10 @@ class Diagnostics(diagnostics_pb2_grpc.DiagnosticsServicer):
             quiescent=audit.quiescent,
             arena_claimed_bytes=audit.claimed_bytes,
             arena_capacity_bytes=audit.capacity_bytes,
+            page_table_count=audit.page_table_count,
+            reachable_page_table_count=audit.reachable_page_tables,
+            object_count=audit.object_count,
+            reachable_object_count=audit.reachable_objects,
         )
 
     def Verify(self, request: pb.VerifyRequest, context: grpc.ServicerContext) -> pb.VerifyResponse:

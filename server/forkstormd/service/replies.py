@@ -43,6 +43,12 @@ def fill_address_space(message: types_pb2.AddressSpace, info: SpaceInfo) -> None
     parameters.mmap_base = info.params.mmap_base
     parameters.start_brk = info.params.start_brk
     parameters.max_map_count = info.params.max_map_count
+    parameters.privileged = info.params.privileged
+    parameters.thp_alignment = info.params.thp_alignment
+    parameters.overcommit = info.params.overcommit
+    parameters.commit_limit_pages = info.params.commit_limit_pages
+    parameters.linux_version = info.params.linux_version
+    parameters.stack_limit_bytes = info.params.stack_limit_bytes
     message.brk = info.brk
     message.total_vm_pages = info.total_vm
     message.data_vm_pages = info.data_vm
@@ -51,6 +57,9 @@ def fill_address_space(message: types_pb2.AddressSpace, info: SpaceInfo) -> None
     message.charged_pages = info.charged_pages
     message.node_count = info.node_count
     message.tree_height = info.tree_height
+    message.page_table_count = info.page_table_count
+    message.touched_page_count = info.touched_page_count
+    message.committed_pages = info.committed_pages
     if info.expires_ns:
         # At least 1: a space whose time is up lives until the supervisor's next look.
         message.ttl_ns = max(info.expires_ns - monotonic_ns(), 1)
