@@ -15,6 +15,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
 import click
+from google.protobuf.descriptor import FieldDescriptor
 
 from forkstorm import printing
 from forkstorm.client import AddressSpace, Client, connect
@@ -26,20 +27,29 @@ from forkstorm.constants import (
     MAP_NORESERVE,
     MAP_PRIVATE,
     MAP_SHARED,
+    MREMAP_DONTUNMAP,
+    MREMAP_FIXED,
+    MREMAP_MAYMOVE,
     PROT_EXEC,
     PROT_READ,
     PROT_WRITE,
     STRATEGY_NAMES,
+    Advice,
+    FaultSite,
     ForkStrategy,
     Prot,
+    Recovery,
+    TouchAccess,
+    linux_version,
 )
-from forkstorm.errors import DeadlineExceeded, ForkstormError, Unavailable
-from forkstorm.messages import File, ForkResult, read_maps
+from forkstorm.errors import DeadlineExceeded, ForkFailure, ForkstormError, Unavailable
+from forkstorm.messages import File, ForkFault, ForkResult, SpaceParameters, read_maps
 
 # Children that are not kept end by themselves when the command is killed between fork and exit.
 _CHILD_TTL_S = 60.0
 
 _UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
+_TYPE_BOOL = FieldDescriptor.TYPE_BOOL
 _PROTS = {"r": PROT_READ, "w": PROT_WRITE, "x": PROT_EXEC, "-": Prot.NONE}
 
 
@@ -100,6 +110,46 @@ def _prot(text: str) -> int:
     return sum({_PROTS[letter].value for letter in text})
 
 
+def _advice(text: str) -> int:
+    """Advice by its name in small letters, or as a number."""
+    names = Advice.names()
+    return names[text].value if text in names else _number(text)
+
+
+def _fault(text: str) -> tuple[FaultSite, int]:
+    """SITE@ORDINAL: vma-record@3."""
+    site, at, ordinal = text.partition("@")
+    if not at or not ordinal.isdecimal():
+        raise click.BadParameter(f"{text!r} is not of the form SITE@ORDINAL")
+    try:
+        return FaultSite.parse(site), _number(ordinal)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
+def _parameter(text: str) -> tuple[str, int]:
+    """NAME=NUMBER of SpaceParameters; linux_version also as a release."""
+    name, equals, value = text.partition("=")
+    known = SpaceParameters.DESCRIPTOR.fields_by_name
+    if not equals or name not in known:
+        raise click.BadParameter(f"{text!r} is not NAME=NUMBER with one of {', '.join(known)}")
+    if name == "linux_version" and "." in value:
+        return name, linux_version(value)
+    return name, _size(value)
+
+
+def _parameters(pairs: Sequence[tuple[str, int]]) -> SpaceParameters:
+    """The parameters of these names. A number that does not fit is wrong usage."""
+    params = SpaceParameters()
+    for name, value in pairs:
+        is_flag = SpaceParameters.DESCRIPTOR.fields_by_name[name].type == _TYPE_BOOL
+        try:
+            setattr(params, name, bool(value) if is_flag else value)
+        except ValueError as error:
+            raise click.UsageError(f"--set {name}: {error}") from None
+    return params
+
+
 def _label(text: str) -> tuple[str, str]:
     key, equals, value = text.partition("=")
     if not key or not equals:
@@ -157,10 +207,22 @@ def _client() -> Client:
 @main.command()
 @click.argument("source", required=False, type=click.Path(allow_dash=True))
 @click.option("--pid", type=click.IntRange(min=1), help="The process with this pid.")
+@click.option(
+    "pairs",
+    "--set",
+    multiple=True,
+    type=_parameter,
+    metavar="NAME=NUMBER",
+    help="A parameter, as `info` names them: overcommit=2, linux_version=6.8; may be repeated.",
+)
 @_label_option
 @_ttl_option
 def load(
-    source: str | None, pid: int | None, labels: tuple[tuple[str, str], ...], ttl_s: float
+    source: str | None,
+    pid: int | None,
+    pairs: tuple[tuple[str, int], ...],
+    labels: tuple[tuple[str, str], ...],
+    ttl_s: float,
 ) -> None:
     """Make a space from maps text, print its ID.
 
@@ -169,7 +231,8 @@ def load(
     if (source is None) == (pid is None):
         raise click.UsageError("give either SOURCE or --pid")
     text = sys.stdin.buffer.read() if source == "-" else read_maps(pid or source or "")
-    space = _client().create(text, labels=dict(labels), ttl_s=ttl_s)
+    params = _parameters(pairs)
+    space = _client().create(text, params=params, labels=dict(labels), ttl_s=ttl_s)
     click.echo(printing.hex_id(space.id))
 
 
@@ -182,6 +245,20 @@ def load(
 )
 @click.option("--count", type=click.IntRange(min=1), default=1, show_default=True)
 @click.option("--keep", is_flag=True, help="Do not exit the children; print their IDs.")
+@click.option(
+    "fault",
+    "--fault",
+    type=_fault,
+    metavar="SITE@ORDINAL",
+    help=f"Fail at a VMA, counted from 0; SITE: {', '.join(site.alias for site in FaultSite)}.",
+)
+@click.option(
+    "--recovery",
+    type=click.Choice([recovery.alias for recovery in Recovery]),
+    default=Recovery.MARKER.alias,
+    show_default=True,
+    help="How a fork that fails is undone.",
+)
 @_label_option
 @_ttl_option
 def fork(
@@ -189,14 +266,18 @@ def fork(
     strategy: str | None,
     count: int,
     keep: bool,
+    fault: tuple[FaultSite, int] | None,
+    recovery: str,
     labels: tuple[tuple[str, str], ...],
     ttl_s: float,
 ) -> None:
     """Fork a space COUNT times, one after the other, and print what it cost.
 
-    With --keep the children's IDs go to standard output and the table to standard error.
+    With --keep the children's IDs go to standard output and the table to standard error. A fork
+    that fails half way prints what was done and undone, and is the last.
     """
     parent = _client().get(mm_id)
+    planned = None if fault is None else ForkFault(*fault, recovery)
     if not keep:
         ttl_s = ttl_s or _CHILD_TTL_S
     durations: dict[str, list[int]] = {"core": [], "lock wait": [], "server": [], "wire": []}
@@ -205,7 +286,12 @@ def fork(
     with contextlib.suppress(KeyboardInterrupt):
         for _ in range(count):
             started_ns = time.perf_counter_ns()
-            result = parent.fork(strategy, labels=dict(labels), ttl_s=ttl_s)
+            try:
+                result = parent.fork(strategy, labels=dict(labels), ttl_s=ttl_s, fault=planned)
+            except ForkstormError as error:
+                if error.fork is not None:
+                    _print_failure(error.fork)
+                raise
             wire_ns = time.perf_counter_ns() - started_ns
             timing = result.timing
             measured = (timing.core_ns, timing.lock_wait_ns, timing.server_ns, wire_ns)
@@ -217,6 +303,10 @@ def fork(
                 result.child.exit()
     if result is not None and durations["wire"]:
         _print_forks(result, durations, to=sys.stderr if keep else sys.stdout)
+
+
+def _print_failure(failure: ForkFailure) -> None:
+    printing.facts([("site", failure.site.name), *list(failure._asdict().items())[1:]])
 
 
 def _print_forks(
@@ -327,6 +417,77 @@ def unmap(mm_id: int, addr: int, length: int) -> None:
 
 @main.command()
 @_id_argument
+@click.argument("addr", type=_number)
+@click.argument("length", type=_size)
+@click.argument("prot", metavar="RWX", type=_prot)
+def protect(mm_id: int, addr: int, length: int, prot: int) -> None:
+    """mprotect(2) in a space. RWX as in maps: r--, rw-, ---."""
+    _client().get(mm_id).protect(addr, length, prot)
+
+
+@main.command()
+@_id_argument
+@click.argument("addr", type=_number)
+@click.argument("old_length", type=_size)
+@click.argument("new_length", type=_size)
+@click.option("--maymove", is_flag=True, help="MREMAP_MAYMOVE.")
+@click.option("--fixed", is_flag=True, help="MREMAP_FIXED.")
+@click.option("--dontunmap", is_flag=True, help="MREMAP_DONTUNMAP.")
+@click.option(
+    "--to",
+    "new_addr",
+    type=_number,
+    metavar="ADDR",
+    default="0",
+    help="With --fixed the place, with --dontunmap a hint.",
+)
+def remap(
+    mm_id: int,
+    addr: int,
+    old_length: int,
+    new_length: int,
+    maymove: bool,
+    fixed: bool,
+    dontunmap: bool,
+    new_addr: int,
+) -> None:
+    """mremap(2) in a space: print the address."""
+    chosen = [(maymove, MREMAP_MAYMOVE), (fixed, MREMAP_FIXED), (dontunmap, MREMAP_DONTUNMAP)]
+    flags = sum(flag.value for yes, flag in chosen if yes)
+    moved = _client().get(mm_id).remap(addr, old_length, new_length, flags, new_addr)
+    click.echo(f"{moved:#x}")
+
+
+@main.command()
+@_id_argument
+@click.argument("addr", type=_number)
+@click.argument("length", type=_size)
+@click.argument("advice", type=_advice)
+def advise(mm_id: int, addr: int, length: int, advice: int) -> None:
+    """madvise(2) in a space. ADVICE is a name such as dontfork, wipeonfork, or a number."""
+    _client().get(mm_id).advise(addr, length, advice)
+
+
+@main.command()
+@_id_argument
+@click.argument("addr", type=_number, default="0")
+def brk(mm_id: int, addr: int) -> None:
+    """brk(2) in a space: print the break as it then is. Without ADDR it stays."""
+    click.echo(f"{_client().get(mm_id).set_break(addr):#x}")
+
+
+@main.command()
+@_id_argument
+@click.argument("addr", type=_number)
+@click.option("--write", "value", type=_number, metavar="VALUE", help="Write this; else read.")
+def touch(mm_id: int, addr: int, value: int | None) -> None:
+    """Read or write a page of a space: print its value."""
+    access = TouchAccess.READ if value is None else TouchAccess.WRITE
+    click.echo(f"{_client().get(mm_id).touch(addr, access, value or 0):#x}")
+
+
+@main.command()
+@_id_argument
 def info(mm_id: int) -> None:
     """Show what a space consists of."""
     found = _client().get(mm_id).info()
@@ -343,6 +504,9 @@ def info(mm_id: int) -> None:
             ("exec_vm_pages", found.exec_vm_pages),
             ("stack_vm_pages", found.stack_vm_pages),
             ("charged_pages", found.charged_pages),
+            ("committed_pages", found.committed_pages),
+            ("touched_page_count", found.touched_page_count),
+            ("page_table_count", found.page_table_count),
             ("node_count", found.node_count),
             ("tree_height", found.tree_height),
             ("brk", f"{found.brk:#x}"),
@@ -351,6 +515,12 @@ def info(mm_id: int) -> None:
             ("mmap_min_addr", f"{parameters.mmap_min_addr:#x}"),
             ("task_size", f"{parameters.task_size:#x}"),
             ("max_map_count", parameters.max_map_count),
+            ("privileged", int(parameters.privileged)),
+            ("thp_alignment", int(parameters.thp_alignment)),
+            ("overcommit", parameters.overcommit),
+            ("commit_limit_pages", parameters.commit_limit_pages),
+            ("linux_version", parameters.linux_version),
+            ("stack_limit_bytes", parameters.stack_limit_bytes),
         ]
     )
 
