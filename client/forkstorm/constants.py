@@ -8,6 +8,7 @@ give a number's flags a readable repr: `VmFlag(vma.vm_flags)`.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from enum import IntEnum, IntFlag
 from typing import Self
 
@@ -101,9 +102,9 @@ class _Named(IntEnum):
         return self.name.lower().replace("_", "-")
 
     @classmethod
-    def names(cls) -> dict[str, Self]:
+    def names(cls) -> Mapping[str, Self]:
         """The members by their names and aliases."""
-        return {one.name: one for one in cls} | {one.alias: one for one in cls}
+        return {name: one for one in cls for name in (one.name, one.alias)}
 
     @classmethod
     def parse(cls, text: str) -> Self:
@@ -182,10 +183,10 @@ class ForkStrategy(_Named):
     TREE_DUP = 2
 
     @classmethod
-    def names(cls) -> dict[str, ForkStrategy]:
-        """The members by their names and aliases, the kernels that do so among them."""
+    def names(cls) -> Mapping[str, ForkStrategy]:
+        """The members by their names and aliases, and by the kernels that do so."""
         kernels = {"linux-6.7": cls.BULK_INSERT, "linux-6.8": cls.TREE_DUP}
-        return super().names() | kernels
+        return {**super().names(), **kernels}
 
     @classmethod
     def _missing_(cls, value: object) -> ForkStrategy | None:
