@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from forkstormd.core.errors import CoreError
+from forkstormd.core.types import FaultSite, ForkFailure
 from forkstormd.errors import CODES, ERRNOS, Refusal, check_table, status_of
 from google.rpc import code_pb2, error_details_pb2
 
@@ -58,6 +59,24 @@ def test_every_errno_has_its_number() -> None:
             "limit": "arena",
         }
         assert len(status.details) == (2 if status.code == code_pb2.INVALID_ARGUMENT else 1)
+
+
+def test_a_failed_fork_is_told() -> None:
+    error = CoreError(errno.ENOMEM, "text", limit="fault")
+    error.fork = ForkFailure(FaultSite.PAGE_TABLE, 9, 8, 7, 123)
+    info = error_details_pb2.ErrorInfo()
+    assert status_of(error).details[0].Unpack(info)
+    assert dict(info.metadata) == {
+        "errno": "12",
+        "limit": "fault",
+        "fault_site": "PAGE_TABLE",
+        "fault_ordinal": "9",
+        "duplicated_vma_count": "8",
+        "undone_vma_count": "7",
+        "undo_ns": "123",
+    }
+    page = PAGE.read_text()
+    assert all(f"| `{name}` |" in page for name in info.metadata)
 
 
 def test_what_nobody_knows_is_the_server_s_fault() -> None:
