@@ -17,7 +17,7 @@ Numbers are those of the system calls; addresses, lengths and offsets are u64 in
 """
 
 import errno
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
@@ -144,7 +144,11 @@ class Start:
 
 
 class Simulation(Protocol):
-    """What stands in for the kernel. begin() forgets whatever was before it."""
+    """What stands in for the kernel.
+
+    begin() forgets whatever was before it; end() tells what is wrong inside, in sentences, if
+    the simulation can check itself.
+    """
 
     def begin(self, start: Start) -> None: ...
 
@@ -152,8 +156,7 @@ class Simulation(Protocol):
 
     def maps(self, process: int) -> list[Area]: ...
 
-
-MakeSimulation = Callable[[], Simulation]
+    def end(self) -> list[str]: ...
 
 
 def same_file(area: Area) -> Area:

@@ -122,7 +122,7 @@ class CoreSimulation:
                 if len(columns[0]) < _CHUNK:
                     return areas
 
-    def sound(self) -> list[str]:
+    def end(self) -> list[str]:
         """What verify finds wrong in any space; then they are ended and nothing may be left."""
         wrong = [text for space in self._spaces if space for text in self.mm.verify(space)]
         self._forget()

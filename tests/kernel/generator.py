@@ -52,6 +52,7 @@ from .calls import (
     SPECIAL,
     TASK_SIZE,
     VM_GROWSDOWN,
+    VM_WRITE,
     WRITE,
     Area,
     Call,
@@ -443,7 +444,10 @@ class Generator:
         access = rng.choice((WRITE, WRITE, 0))
         value = rng.getrandbits(64)
         choice = rng.random()
-        area = self._area(areas)
+        for _ in range(3):
+            area = self._area(areas)
+            if area and area.flags & (VM_WRITE if access else 7):
+                break
         if area is None or choice < 0.03:
             addr = self._address(areas)
         elif area.flags & VM_GROWSDOWN and choice < 0.4:

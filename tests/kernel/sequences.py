@@ -10,12 +10,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from traceback import format_exc
 
-from .calls import FILES, PAGE, PROCESSES, Area, Call, Outcome, Simulation, Start, normalised
+from .calls import PAGE, Area, Call, Outcome, Simulation, Start, normalised
 from .generator import Generator, harmless, own_memory
 from .machine import Kernel, Machine
 
 SIGBUS = 5  # EIO: the executor's errno for it
+MANY = 10_000  # pages of a stripe from which on maps are compared only now and then
 NextCall = Callable[[dict[int, list[Area]]], Call | None]
 
 
@@ -81,7 +83,13 @@ def run_generated(
             left -= 1
             return generator.next_call(areas) if left >= 0 else None
 
-        run = _Run(kernel, start, simulations, totals or Totals(), generator.plan.maps_every)
+        run = _Run(
+            kernel,
+            start,
+            simulations,
+            Totals() if totals is None else totals,
+            generator.plan.maps_every,
+        )
         return run.all(next_call, privileged)
 
 
@@ -91,18 +99,20 @@ def run_calls(
     calls: Sequence[Call],
     privileged: bool = True,
     totals: Totals | None = None,
-    maps_every: int = 1,
 ) -> Disagreement | None:
     """A given sequence; calls of processes that do not live are left out."""
     kernel, start = machine.start(privileged)
     with kernel:
         own = own_memory(start)
         left = iter(calls)
+        large = any(call.name == "stripe" and call.args[1] >= MANY for call in calls)
 
         def next_call(areas: dict[int, list[Area]]) -> Call | None:
             return next((c for c in left if c.process in areas and harmless(c, own)), None)
 
-        run = _Run(kernel, start, simulations, totals or Totals(), maps_every)
+        run = _Run(
+            kernel, start, simulations, Totals() if totals is None else totals, 40 if large else 1
+        )
         return run.all(next_call, privileged)
 
 
@@ -129,8 +139,6 @@ class _Run:
             if call is None:
                 found = self._compare_all()
                 break
-            if call.name == "fork" and len(made) and self._forks(made) >= PROCESSES - 1:
-                continue
             made.append(call)
             with_map = len(made) % self._maps_every == 0 or call.name == "fork"
             outcome = self._kernel.run(call, with_map)
@@ -142,13 +150,12 @@ class _Run:
             return None
         return Disagreement(tuple(made), privileged, *found)
 
-    @staticmethod
-    def _forks(made: list[Call]) -> int:
-        return sum(call.name == "fork" for call in made)
-
     def _compare(self, call: Call, outcome: Outcome, with_map: bool) -> tuple[str, str] | None:
         for name, simulation in self._simulations.items():
-            simulated = simulate(simulation, call)
+            try:
+                simulated = simulate(simulation, call)
+            except Exception:
+                return name, f"the kernel answers {outcome}, {name} raises\n{format_exc()}"
             if simulated != outcome:
                 return name, f"the kernel answers {outcome}, {name} {simulated}"
             if call.name == "exit" or not with_map:
@@ -163,7 +170,10 @@ class _Run:
             self._kernel.look(process)
             for name in self._simulations:
                 if what := self._difference(process, name):
-                    return name, f"at the end, process {process}: {what}"
+                    return name, f"at the end, {what}"
+        for name, simulation in self._simulations.items():
+            if wrong := simulation.end():
+                return name, "at the end, " + "\n".join(wrong)
         return None
 
     def _difference(self, process: int, name: str) -> str:
@@ -179,8 +189,3 @@ class _Run:
         lines = [f"  kernel: {area}" for area in real if area not in ours]
         lines += [f"  {name}: {area}" for area in simulated if area not in theirs]
         return f"the map of process {process}\n" + "\n".join(lines[:20])
-
-
-def file_names() -> str:
-    """What the numbers of files stand for, for people."""
-    return ", ".join(f"{number} {file.name}" for number, file in enumerate(FILES))
