@@ -157,14 +157,16 @@ class Timing(_message.Message):
     def __init__(self, core_ns: _Optional[int] = ..., lock_wait_ns: _Optional[int] = ..., server_ns: _Optional[int] = ..., worker: _Optional[int] = ...) -> None: ...
 
 class ForkPhases(_message.Message):
-    __slots__ = ("prepare_ns", "entries_ns", "seal_ns")
+    __slots__ = ("prepare_ns", "entries_ns", "seal_ns", "pages_ns")
     PREPARE_NS_FIELD_NUMBER: _ClassVar[int]
     ENTRIES_NS_FIELD_NUMBER: _ClassVar[int]
     SEAL_NS_FIELD_NUMBER: _ClassVar[int]
+    PAGES_NS_FIELD_NUMBER: _ClassVar[int]
     prepare_ns: int
     entries_ns: int
     seal_ns: int
-    def __init__(self, prepare_ns: _Optional[int] = ..., entries_ns: _Optional[int] = ..., seal_ns: _Optional[int] = ...) -> None: ...
+    pages_ns: int
+    def __init__(self, prepare_ns: _Optional[int] = ..., entries_ns: _Optional[int] = ..., seal_ns: _Optional[int] = ..., pages_ns: _Optional[int] = ...) -> None: ...
 
 class WorkCounts(_message.Message):
     __slots__ = ("nodes_allocated", "slots_written", "levels_climbed", "gap_updates", "splits", "records_copied", "entries_erased")
