@@ -40,8 +40,7 @@ MAP_NORESERVE, MAP_NONBLOCK, MAP_STACK = 0x4000, 0x10000, 0x20000
 MAP_FIXED_NOREPLACE = 0x10_0000
 MREMAP_MAYMOVE, MREMAP_FIXED, MREMAP_DONTUNMAP = 1, 2, 4
 
-VM_WRITE, VM_EXEC, VM_SHARED, VM_MAYSHARE = 0x2, 0x4, 0x8, 0x80
-VM_GROWSDOWN, VM_DONTCOPY, VM_WIPEONFORK = 0x100, 0x2_0000, 0x200_0000
+VM_READ, VM_WRITE, VM_MAYSHARE, VM_GROWSDOWN = 0x1, 0x2, 0x80, 0x100
 
 # The two letters of VmFlags in smaps that are compared, and the kernel's bits for them. The
 # others are of memory that no call here makes.

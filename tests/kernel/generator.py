@@ -52,6 +52,7 @@ from .calls import (
     SPECIAL,
     TASK_SIZE,
     VM_GROWSDOWN,
+    VM_READ,
     VM_WRITE,
     WRITE,
     Area,
@@ -444,10 +445,9 @@ class Generator:
         access = rng.choice((WRITE, WRITE, 0))
         value = rng.getrandbits(64)
         choice = rng.random()
-        for _ in range(3):
-            area = self._area(areas)
-            if area and area.flags & (VM_WRITE if access else 7):
-                break
+        allowed = VM_WRITE if access else VM_READ
+        tries = [self._area(areas) for _ in range(3)]
+        area = next((area for area in tries if area and area.flags & allowed), tries[0])
         if area is None or choice < 0.03:
             addr = self._address(areas)
         elif area.flags & VM_GROWSDOWN and choice < 0.4:

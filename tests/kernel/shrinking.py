@@ -81,7 +81,9 @@ def _smaller(name: str, which: int, value: int) -> list[int]:
     """Simpler values to try, the simplest first."""
     lengths = {"map": (1,), "unmap": (1,), "protect": (1,), "remap": (1, 2), "advise": (1,)}
     if which in lengths.get(name, ()):
-        tries = [PAGE, 2 * PAGE, value // 2 & -PAGE, value - PAGE]
+        tries = [PAGE, 2 * PAGE, value // 2 & -PAGE]
+        if value <= 16 * PAGE:
+            tries.append(value - PAGE)
         return [smaller for smaller in tries if 0 < smaller < value]
     if name == "touch" and which == 2:
         return [1] if value != 1 else []
