@@ -98,8 +98,8 @@ static const char *number(const char *at, u64 base, u64 *value) {
 static u64 flag(char a, char b) {
     static const struct { char name[3]; unsigned char bit; } known[] = {
         {"rd", 0}, {"wr", 1}, {"ex", 2}, {"sh", 3}, {"mr", 4}, {"mw", 5}, {"me", 6}, {"ms", 7},
-        {"gd", 8}, {"sr", 15}, {"rr", 16}, {"dc", 17}, {"ac", 20}, {"nr", 21}, {"wf", 25},
-        {"dd", 26}, {"hg", 29}, {"nh", 30}, {"dp", 40},
+        {"gd", 8}, {"sr", 15}, {"rr", 16}, {"dc", 17}, {"ac", 20}, {"nr", 21}, {"sf", 23},
+        {"wf", 25}, {"dd", 26}, {"hg", 29}, {"nh", 30}, {"dp", 40},
     };
     for (unsigned i = 0; i < sizeof known / sizeof *known; i++)
         if (known[i].name[0] == a && known[i].name[1] == b) return 1ULL << known[i].bit;

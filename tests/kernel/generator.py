@@ -36,6 +36,7 @@ from .calls import (
     MAP_SHARED,
     MAP_SHARED_VALIDATE,
     MAP_STACK,
+    MAP_SYNC,
     MREMAP_DONTUNMAP,
     MREMAP_FIXED,
     MREMAP_MAYMOVE,
@@ -332,12 +333,14 @@ class Generator:
             value |= rng.choice(odd_prots)
         elif word == "map_flags":
             odd_flags = (0, 1, 3, 4, 5, 7, 8, 9, 0xF)
-            more = (0x200, 0x400, 0x8_0000, 0x20_0000, 0x400_0000, 1 << 31, MAP_GROWSDOWN)
+            more = (0x200, 0x400, MAP_SYNC, 0x20_0000, 0x400_0000, 1 << 31, MAP_GROWSDOWN)
             value = (
                 value & ~0xF | rng.choice(odd_flags)
                 if rng.random() < 0.6
                 else value ^ rng.choice((*more, MAP_ANONYMOUS, MAP_FIXED, MAP_FIXED_NOREPLACE))
             )
+            if not value & MAP_ANONYMOUS:
+                value &= ~MAP_SYNC  # each file system has an opinion of its own
         elif word == "file":
             value = BAD_FILE
         elif word == "remap_flags":
