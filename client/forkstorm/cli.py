@@ -521,6 +521,7 @@ def info(mm_id: int) -> None:
             ("commit_limit_pages", parameters.commit_limit_pages),
             ("linux_version", parameters.linux_version),
             ("stack_limit_bytes", parameters.stack_limit_bytes),
+            ("lsm_min_addr", f"{parameters.lsm_min_addr:#x}"),
         ]
     )
 

@@ -29,7 +29,8 @@
 An error is an OSError exactly when the simulated kernel is what refused. After any error the
 space is as it was before, except that
 
-- protect, advise and remap do not take back what they did before they were refused, as in Linux;
+- protect, advise, remap, touch, and map with MAP_FIXED, do not take back what they did before they
+  were refused, as in Linux (docs/errors.md);
 - after DeadlineExceeded, Unavailable and Cancelled a mutation may or may not have happened.
 """
 

@@ -10,7 +10,7 @@ from typing import cast
 
 import grpc
 from forkstorm.v1 import address_spaces_pb2 as pb
-from forkstorm.v1 import types_pb2
+from forkstorm.v1 import diagnostics_pb2, types_pb2
 from forkstorm.v1.address_spaces_pb2_grpc import AddressSpacesStub
 from forkstorm.v1.diagnostics_pb2_grpc import DiagnosticsStub
 from google.rpc import error_details_pb2
@@ -18,6 +18,7 @@ from grpc_status import rpc_status
 
 PROT_RW = 3
 MAP_SHARED, MAP_PRIVATE, MAP_FIXED, MAP_ANONYMOUS = 0x1, 0x2, 0x10, 0x20
+MAP_NORESERVE = 0x4000
 MAP_FIXED_NOREPLACE = 0x100000
 PRIVATE_ANONYMOUS = MAP_PRIVATE | MAP_ANONYMOUS
 BULK_INSERT, TREE_DUP = types_pb2.FORK_STRATEGY_BULK_INSERT, types_pb2.FORK_STRATEGY_TREE_DUP
@@ -51,13 +52,14 @@ class Api:
                 maps_text=text,
                 labels=labels,
                 ttl_ns=ttl_ns,
-                parameters=types_pb2.SpaceParameters(**(parameters or {})),
+                parameters=types_pb2.SpaceParameters(**(parameters or {})),  # type: ignore[arg-type]
             )
         )
         return cast(int, answer.mm_id)
 
     def fork(self, mm_id: int, **fields: object) -> pb.ForkResponse:
-        request = pb.ForkRequest(request_id=request_id(), mm_id=mm_id, **fields)  # type: ignore[arg-type]
+        fields = {"request_id": request_id(), **fields}
+        request = pb.ForkRequest(mm_id=mm_id, **fields)  # type: ignore[arg-type]
         return cast(pb.ForkResponse, self.spaces.Fork(request))
 
     def exit(self, mm_id: int) -> pb.ExitResponse:
@@ -89,6 +91,70 @@ class Api:
             request_id=request_id(), mm_id=mm_id, addr=addr, length_bytes=length_bytes
         )
         return cast(pb.UnmapResponse, self.spaces.Unmap(request))
+
+    def protect(self, mm_id: int, addr: int, length_bytes: int, prot: int) -> pb.ProtectResponse:
+        request = pb.ProtectRequest(
+            request_id=request_id(), mm_id=mm_id, addr=addr, length_bytes=length_bytes, prot=prot
+        )
+        return cast(pb.ProtectResponse, self.spaces.Protect(request))
+
+    def remap(
+        self,
+        mm_id: int,
+        addr: int,
+        old_length_bytes: int,
+        new_length_bytes: int,
+        flags: int = 0,
+        new_addr: int = 0,
+    ) -> int:
+        request = pb.RemapRequest(
+            request_id=request_id(),
+            mm_id=mm_id,
+            addr=addr,
+            old_length_bytes=old_length_bytes,
+            new_length_bytes=new_length_bytes,
+            flags=flags,
+            new_addr=new_addr,
+        )
+        return cast(int, self.spaces.Remap(request).addr)
+
+    def advise(self, mm_id: int, addr: int, length_bytes: int, advice: int) -> pb.AdviseResponse:
+        request = pb.AdviseRequest(
+            request_id=request_id(),
+            mm_id=mm_id,
+            addr=addr,
+            length_bytes=length_bytes,
+            advice=advice,
+        )
+        return cast(pb.AdviseResponse, self.spaces.Advise(request))
+
+    def set_break(self, mm_id: int, addr: int = 0) -> int:
+        request = pb.SetBreakRequest(request_id=request_id(), mm_id=mm_id, addr=addr)
+        return cast(int, self.spaces.SetBreak(request).brk)
+
+    def touch(
+        self,
+        mm_id: int,
+        addr: int,
+        access: types_pb2.TouchAccess = types_pb2.TOUCH_ACCESS_READ,
+        value: int = 0,
+    ) -> int:
+        request = pb.TouchRequest(
+            request_id=request_id(), mm_id=mm_id, addr=addr, access=access, value=value
+        )
+        return cast(int, self.spaces.Touch(request).value)
+
+    def write(self, mm_id: int, addr: int, value: int) -> int:
+        return self.touch(mm_id, addr, types_pb2.TOUCH_ACCESS_WRITE, value)
+
+    def audit(self) -> diagnostics_pb2.AuditResponse:
+        answer = self.diagnostics.Audit(diagnostics_pb2.AuditRequest())
+        return cast(diagnostics_pb2.AuditResponse, answer)
+
+    def violations(self, mm_id: int) -> list[str]:
+        """What Verify finds wrong with a space."""
+        answer = self.diagnostics.Verify(diagnostics_pb2.VerifyRequest(mm_id=mm_id))
+        return list(answer.violations)
 
     def info(self, mm_id: int) -> types_pb2.AddressSpace:
         answer = self.spaces.GetAddressSpace(pb.GetAddressSpaceRequest(mm_id=mm_id))
