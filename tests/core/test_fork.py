@@ -72,6 +72,7 @@ def test_brk_and_parameters_are_carried_over(mm: MemoryManager) -> None:
         mmap_base=0x3000_0000,
         start_brk=0x1234_5678,
         max_map_count=99,
+        commit_limit_pages=1 << 20,
     )
     parent = mm.create(params, brk=0x1240_0001, start_stack=0x3FFF_0000).value
     for strategy in Strategy:

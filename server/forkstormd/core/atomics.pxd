@@ -1,6 +1,6 @@
 # C block: atomics on the fields that several processes change, copies, the clock, and
 # growing a file. atomics.py is the uncompiled side and documents what each does.
-from forkstormd.core.layout cimport u8, u32, u64, i64, Header, Mem, Slot, State, Record, DedupeEntry
+from forkstormd.core.layout cimport u8, u32, u64, i64, Header, Mem, Slot, State, Record, DedupeEntry, Domain, FileEntry, SharedObject
 
 cdef extern from *:
     """
@@ -25,6 +25,12 @@ cdef extern from *:
     #define fs_serial_next(h) (fs_add((h)->serials, 1ull) + 1)
     #define fs_order_next(h) (fs_add((h)->dedupe_order, 1ull) + 1)
     #define fs_counter_add(h, i, n) ((void)fs_add((h)->counter[i], (uint64_t)(n)))
+    #define fs_members_add(d, n) fs_add((d)->members, (uint64_t)(int64_t)(n))
+    #define fs_charged_add(d, n) fs_add((d)->charged, (uint64_t)(int64_t)(n))
+    #define fs_page_tables_add(h, n) ((void)fs_add((h)->page_tables, (uint64_t)(int64_t)(n)))
+    #define fs_objects_add(h, n) ((void)fs_add((h)->objects, (uint64_t)(int64_t)(n)))
+    #define fs_references_add(o, n) fs_add((o)->references, (uint64_t)(int64_t)(n))
+    #define fs_object_publish(entry, o) __atomic_store_n(&(entry)->object, (uint32_t)(o), __ATOMIC_RELEASE)
     #define fs_free_give(mem, b, mask) __atomic_fetch_or(&(mem)->free[b], (uint64_t)(mask), __ATOMIC_ACQ_REL)
     #define fs_ref_add(mem, i, n) __atomic_fetch_add(&(mem)->refs[i], (uint32_t)(n), __ATOMIC_ACQ_REL)
     #define fs_word_publish(slot, w) __atomic_store_n(&(slot)->word, (uint64_t)(w), __ATOMIC_RELEASE)
@@ -72,6 +78,12 @@ cdef extern from *:
     u64 serial_next "fs_serial_next"(Header *header) noexcept nogil
     u64 order_next "fs_order_next"(Header *header) noexcept nogil
     void counter_add "fs_counter_add"(Header *header, u32 i, u64 n) noexcept nogil
+    u64 members_add "fs_members_add"(Domain *domain, int n) noexcept nogil
+    u64 charged_add "fs_charged_add"(Domain *domain, i64 n) noexcept nogil
+    void page_tables_add "fs_page_tables_add"(Header *header, int n) noexcept nogil
+    void objects_add "fs_objects_add"(Header *header, int n) noexcept nogil
+    u64 references_add "fs_references_add"(SharedObject *object, int n) noexcept nogil
+    void object_publish "fs_object_publish"(FileEntry *entry, u32 object) noexcept nogil
     u64 free_give "fs_free_give"(Mem *mem, u32 block, u64 mask) noexcept nogil
     bint free_take "fs_free_take"(Mem *mem, u32 block, u64 old, u64 wanted) noexcept nogil
     u32 ref_add "fs_ref_add"(Mem *mem, u32 index, int n) noexcept nogil

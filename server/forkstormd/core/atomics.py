@@ -51,6 +51,42 @@ def counter_add(header: Any, i: int, n: int) -> None:
     header.counter[i] += n
 
 
+def members_add(domain: Any, n: int) -> int:
+    """Add to a commit domain's members; returns the number before."""
+    old: int = domain.members
+    domain.members = old + n
+    return old
+
+
+def charged_add(domain: Any, n: int) -> int:
+    """Add to a commit domain's charged pages; returns the number before."""
+    old: int = domain.charged
+    domain.charged = old + n
+    return old
+
+
+def page_tables_add(header: Any, n: int) -> None:
+    """Add to the number of page tables of all spaces."""
+    header.page_tables += n
+
+
+def objects_add(header: Any, n: int) -> None:
+    """Add to the number of shared objects."""
+    header.objects += n
+
+
+def references_add(object: Any, n: int) -> int:
+    """Add to a shared object's references; returns the number before."""
+    old: int = object.references
+    object.references = old + n
+    return old
+
+
+def object_publish(entry: Any, object: int) -> None:
+    """Give a file its object, which is whole for whoever sees it."""
+    entry.object = object
+
+
 def free_give(mem: Any, block: int, mask: int) -> int:
     """Set free bits of a block; returns the word before."""
     old: int = mem.free[block]

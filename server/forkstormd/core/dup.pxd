@@ -1,11 +1,16 @@
 from forkstormd.core.layout cimport *
+from forkstormd.core.anon cimport anon_of
 from forkstormd.core.atomics cimport *
+from forkstormd.core.commit cimport *
 from forkstormd.core.heap cimport heap_ensure, node_alloc, node_free, record_alloc, refill_records, record_free
 from forkstormd.core.maple cimport *
+from forkstormd.core.objects cimport object_get
 from forkstormd.core.owning cimport *
+from forkstormd.core.pages cimport *
 from forkstormd.core.store cimport *
-from forkstormd.core.vma cimport vma_account, VM_SPECIAL, VM_DONTCOPY, VM_LOCKED
-from libc.errno cimport ENOMEM, EINVAL, ETIMEDOUT
+from forkstormd.core.undo cimport *
+from forkstormd.core.vma cimport vma_account, VM_SPECIAL, VM_DONTCOPY, VM_LOCKED, VM_ACCOUNT, VM_WIPEONFORK
+from libc.errno cimport ENOMEM, EINVAL, EINTR, ETIMEDOUT
 
 cdef enum:
     BULK_INSERT = 1
@@ -15,13 +20,14 @@ cdef enum:
 cdef int dup_mmap(Task *task, State *parent, int strategy, u64 stamp, bint phases) noexcept nogil
 cdef u32 bulk_nodes(u64 entries) noexcept nogil
 cdef u32 tree_seal(Mem *mem, u32 node, int levels) noexcept nogil
-cdef void tree_abandon(Mas *mas, u64 limit) noexcept nogil
 
 cdef int _bulk_insert(Task *task, Mas *old, Mas *child, bint phases) noexcept nogil
 cdef int _tree_dup(Task *task, Mas *old, Mas *child, bint phases) noexcept nogil
 cdef u32 _clone(Mas *child, u32 node, int levels) noexcept nogil
 cdef void _release_clone(Task *task, u32 node, int levels, u32 built) noexcept nogil
-cdef u32 _copy_vma(Task *task, u32 record, u64 flags) noexcept nogil
+cdef u32 _copy_vma(Task *task, u32 record, Record *vma, int fault) noexcept nogil
+cdef int _copy_pages(Task *task, u32 record, Record *vma, int fault) noexcept nogil
 cdef void _leave_out(Task *task, Record *vma) noexcept nogil
 cdef bint _late(Task *task, u64 done) noexcept nogil
-cdef void _abandon(Task *task, u32 node, int levels, u64 min, u64 max, u64 limit) noexcept nogil
+cdef u64 _fault_at(Task *task) noexcept nogil
+cdef int _failed(Task *task, u64 ordinal, u64 done) noexcept nogil

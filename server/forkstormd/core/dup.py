@@ -1,8 +1,9 @@
-"""Duplicating an address space: what fork does to the tree and its records.
+"""Duplicating an address space: what fork does to the tree, its records and its page tables.
 
-dup_mmap builds the child's tree in the transaction of task.mas[1] and its counts in
-task.next. Nobody sees them before the caller publishes them, so every store is in place;
-the caller holds the parent's mutex throughout, as the kernel holds mmap_lock.
+dup_mmap builds the child's tree in the transaction of task.mas[1], its page tables in
+task.pages[1] and its counts in task.next. Nobody sees them before the caller publishes them, so
+every store is in place; the caller holds the parent's mutex throughout, as the kernel holds
+mmap_lock.
 
     BULK_INSERT   (Linux up to 6.7)  reserve nodes by the rule of mas_expected_entries, then
                   copy each record and store it behind the last one: splits pack to the left,
@@ -14,24 +15,42 @@ the caller holds the parent's mutex throughout, as the kernel holds mmap_lock.
                   O(n)
 
 Both go through the same mas_store and the same allocator: nodes from a reserve or in bulk,
-records one by one. Subtree counts, which no kernel keeps, are made afterwards (tree_seal) and
-timed apart.
+records one by one. Per VMA both do what the kernel does, in its order (section 13 of the
+semantics): a pending signal, the commit charge, the record, its policy, its anon_vma, the store,
+the page tables. A VMA without anonymous memory has its page tables left out, since faults would
+build them again (vma_needs_copy). Copying page tables is timed apart (task.pages_ns), and so are
+the subtree counts, which no kernel keeps (tree_seal).
 
-Errors: -ENOMEM, -ETIMEDOUT past task.deadline_ns; everything built is given back.
+Any of these steps may fail, for want of memory or because task.fault says so; then undo.py
+leaves what was there before, and task.failure tells where it happened.
+
+Errors: -ENOMEM, -EINTR for the signal, -ETIMEDOUT past task.deadline_ns.
 """
 
 import cython
 
 if not cython.compiled:
-    from errno import EINVAL, ENOMEM, ETIMEDOUT
+    from errno import EINTR, EINVAL, ENOMEM, ETIMEDOUT
 
+    from forkstormd.core.anon import anon_of
     from forkstormd.core.atomics import *
-    from forkstormd.core.heap import heap_ensure, node_free, record_alloc, record_free
+    from forkstormd.core.commit import *
+    from forkstormd.core.heap import heap_ensure, node_free, record_alloc
     from forkstormd.core.layout import *
     from forkstormd.core.maple import *
+    from forkstormd.core.objects import object_get
     from forkstormd.core.owning import *
+    from forkstormd.core.pages import *
     from forkstormd.core.store import *
-    from forkstormd.core.vma import VM_DONTCOPY, VM_LOCKED, VM_SPECIAL, vma_account
+    from forkstormd.core.undo import *
+    from forkstormd.core.vma import (
+        VM_ACCOUNT,
+        VM_DONTCOPY,
+        VM_LOCKED,
+        VM_SPECIAL,
+        VM_WIPEONFORK,
+        vma_account,
+    )
 
     BULK_INSERT = 1
     TREE_DUP = 2
@@ -48,6 +67,10 @@ def dup_mmap(task, parent, strategy, stamp, phases):
     old: MasP = task_mas(task, 0)
     child: MasP = task_mas(task, 1)
     result: cython.int
+    task.next.page_root = 0
+    task.next.page_tables = task.next.touched_pages = 0
+    pages_init(task_pages(task, 0), task, parent, 0)
+    pages_init(task_pages(task, 1), task, task_next(task), stamp)
     mas_init(old, task, parent.root, parent.height)
     mas_init(child, task, 0, 0)
     child.stamp = stamp
@@ -71,6 +94,9 @@ def dup_mmap(task, parent, strategy, stamp, phases):
         task.sealed_ns = now_ns()
     task.next.root = child.root
     task.next.height = child.height
+    pages_finish(task_pages(task, 1), task_next(task))
+    # What was charged is the child's from now on.
+    task.charged = 0
     return 0
 
 
@@ -86,15 +112,67 @@ def _late(task, done):
     return done & (DEADLINE_VMAS - 1) == 0 and task.deadline_ns != 0 and now_ns() > task.deadline_ns
 
 
-def _copy_vma(task, record, flags):
-    """The child's copy of a VMA with these flags, or 0. LOCKED is not inherited."""
-    copy: u32 = record_alloc(task)
+def _copy_vma(task, record, vma, fault):
+    """The child's copy of a VMA, or 0 with task.failure. LOCKED is not inherited."""
+    copy: u32 = 0
+    pages: u64 = (vma.end - vma.start) >> PAGE_SHIFT
+    if fault == FAULT_FATAL_SIGNAL:
+        task.failure.site = FAULT_FATAL_SIGNAL
+        return 0
+    if vma.flags & VM_ACCOUNT:
+        if fault == FAULT_COMMIT_LIMIT or commit_charge(task, task_next(task), pages) != 0:
+            task.failure.site = FAULT_COMMIT_LIMIT
+            return 0
+    if fault != FAULT_VMA_RECORD:
+        copy = record_alloc(task)
     if copy == 0:
+        task.failure.site = FAULT_VMA_RECORD
+    elif fault == FAULT_POLICY or (
+        fault == FAULT_ANON_VMA and not vma.flags & VM_WIPEONFORK and anon_of(task, record) != 0
+    ):
+        # The copy has nothing yet but its memory.
+        task.failure.site = fault
+        record_free(task, copy)
+        copy = 0
+    if copy == 0:
+        if vma.flags & VM_ACCOUNT:
+            commit_uncharge(task, task_next(task), pages)
         return 0
     copy_record(task.mem.base, copy, record)
-    if flags & VM_LOCKED:
-        record_at(task.mem, copy).flags = flags & ~cython.cast(u64, VM_LOCKED)
+    if vma.object != 0:
+        object_get(task, vma.object)
+    if vma.flags & VM_LOCKED:
+        record_at(task.mem, copy).flags = vma.flags & ~cython.cast(u64, VM_LOCKED)
     return copy
+
+
+def _copy_pages(task, record, vma, fault):
+    """copy_page_range of one VMA of a parent that has page tables; 0 or -ENOMEM.
+
+    Half of the pages stay behind an injected failure, for the undo to find.
+    """
+    parent: PagesP = task_pages(task, 0)
+    began: u64
+    result: cython.int = 0
+    if vma.flags & VM_WIPEONFORK or anon_of(task, record) == 0:
+        return 0
+    if not pages_any(parent, vma.start, vma.end):
+        return 0
+    began = now_ns()
+    result = pages_copy(
+        task_pages(task, 1),
+        parent,
+        vma.start,
+        vma.end,
+        1 if fault == FAULT_PAGE_TABLE else MAX_INDEX,
+    )
+    task.pages_ns += now_ns() - began
+    if result == 0 and fault == FAULT_PAGE_TABLE:
+        # There was no more than what was to be left behind.
+        result = -ENOMEM
+    if result != 0:
+        task.failure.site = FAULT_PAGE_TABLE
+    return result
 
 
 def _leave_out(task, vma):
@@ -105,43 +183,78 @@ def _leave_out(task, vma):
     task.work.entries_erased += 1
 
 
+def _fault_at(task):
+    """The ordinal of the VMA that is to fail, or one that no VMA has."""
+    return task.fault.ordinal if task.fault.site != 0 else MAX_INDEX
+
+
+def _failed(task, ordinal, done):
+    """The result of a fork that failed at this VMA, with `done` VMAs duplicated."""
+    task.failure.ordinal = ordinal
+    task.failure.duplicated = done
+    task.failure.undone = task.failure.undo_ns = 0
+    task.failure.injected = task.failure.site != 0 and ordinal == _fault_at(task)
+    if task.failure.site == 0:
+        return -ETIMEDOUT
+    return -EINTR if task.failure.site == FAULT_FATAL_SIGNAL else -ENOMEM
+
+
 def _bulk_insert(task, old, child, phases):
     mem: MemP = task.mem
     vma: RecordP
     record: u32
     copy: u32
+    fault: cython.int
+    fault_at: u64 = _fault_at(task)
+    ordinal: u64 = 0
     done: u64 = 0
+    tables: cython.bint = task_pages(task, 0).root != 0
     result: cython.int = mas_reserve(child, bulk_nodes(task.next.map_count))
     if result != 0:
-        return result
+        task.failure.site = FAULT_TREE_NODE
+        return _failed(task, 0, 0)
     if phases:
         task.prepared_ns = now_ns()
     child.bulk = 1
     record = mas_find(old, 0)
-    while record != 0:
+    while record != 0 and result == 0:
         vma = record_at(mem, record)
+        fault = task.fault.site if ordinal == fault_at else 0
         if vma.flags & VM_DONTCOPY:
             _leave_out(task, vma)
         else:
-            done += 1
-            copy = 0 if _late(task, done) else _copy_vma(task, record, vma.flags)
+            copy = 0 if _late(task, done + 1) else _copy_vma(task, record, vma, fault)
             if copy == 0:
+                break
+            if fault == FAULT_TREE_NODE:
                 result = -ENOMEM
-                break
-            result = mas_store(child, vma.start, vma.end - 1, copy, (vma.flags & VM_SPECIAL) != 0)
+            else:
+                result = mas_store(
+                    child, vma.start, vma.end - 1, copy, (vma.flags & VM_SPECIAL) != 0
+                )
             if result != 0:
-                record_free(task, copy)
+                task.failure.site = FAULT_TREE_NODE
+                record_release(task, copy)
+                if vma.flags & VM_ACCOUNT:
+                    commit_uncharge(task, task_next(task), (vma.end - vma.start) >> PAGE_SHIFT)
                 break
-        record = mas_next(old)
+            done += 1
+            if tables:
+                result = _copy_pages(task, record, vma, fault)
+        if result == 0:
+            record = mas_next(old)
+            ordinal += 1
     task.work.records_copied = done
-    if result == 0:
+    if record == 0:
         result = mas_destroy(child)
-    if result != 0:
-        if _late(task, 0):
-            result = -ETIMEDOUT
-        child.bulk = 0
-        mas_destroy(child)
-        tree_abandon(child, MAX_INDEX)
+        if result == 0:
+            return 0
+        task.failure.site = FAULT_TREE_NODE
+    result = _failed(task, ordinal, done)
+    child.bulk = 0
+    mas_destroy(child)
+    # The tree holds nothing but the child's own VMAs: there is no end to mark.
+    dup_undo(task, child, RECOVER_TREE_END, MAX_INDEX)
     return result
 
 
@@ -156,6 +269,10 @@ def _clone(child, node, levels):
     # As the kernel does, a node's children are asked for together: no half-cloned level.
     if heap_ensure(task, INNER_SLOTS + 1, 0) != 0:
         return 0
+    if levels == 1 and task.fault.site == FAULT_TREE_NODE:
+        task.failure.ordinal += leaf_vmas(leaf_at(mem, node))
+        if task.failure.ordinal > task.fault.ordinal:
+            return 0
     copy = node_new(child)
     copy_node(mem.base, copy, node)
     inner = inner_at(mem, copy)
@@ -189,39 +306,55 @@ def _tree_dup(task, old, child, phases):
     vma: RecordP
     record: u32
     copy: u32
+    fault: cython.int
+    fault_at: u64 = _fault_at(task)
+    ordinal: u64 = 0
     done: u64 = 0
-    result: cython.int = 0
     end: u64 = 0
+    tables: cython.bint = task_pages(task, 0).root != 0
+    result: cython.int = 0
+    task.failure.ordinal = 0
     child.root = _clone(child, old.root, old.height)
     if child.root == 0:
-        return -ENOMEM
+        task.failure.site = FAULT_TREE_NODE
+        return _failed(task, fault_at if task.failure.ordinal > fault_at else 0, 0)
     child.height = old.height
     if phases:
         task.prepared_ns = now_ns()
     record = mas_find(child, 0)
     while record != 0:
         vma = record_at(mem, record)
-        end = vma.end
+        fault = task.fault.site if ordinal == fault_at else 0
         if vma.flags & VM_DONTCOPY:
-            _leave_out(task, vma)
-            result = mas_store(child, vma.start, end - 1, 0, 0)
-            if result != 0:
-                end = vma.start
-                break
-        else:
-            done += 1
-            copy = 0 if _late(task, done) else _copy_vma(task, record, vma.flags)
-            if copy == 0:
+            end = vma.start
+            if fault == FAULT_DONTCOPY_ERASE:
                 result = -ENOMEM
-                end = vma.start
+            else:
+                result = mas_store(child, vma.start, vma.end - 1, 0, 0)
+            if result != 0:
+                task.failure.site = FAULT_DONTCOPY_ERASE
                 break
+            _leave_out(task, vma)
+            end = vma.end
+        else:
+            end = vma.start
+            copy = 0 if _late(task, done + 1) else _copy_vma(task, record, vma, fault)
+            if copy == 0:
+                break
+            end = vma.end
             mas_store(child, vma.start, end - 1, copy, (vma.flags & VM_SPECIAL) != 0)
+            done += 1
+            if tables:
+                result = _copy_pages(task, record, vma, fault)
+                if result != 0:
+                    break
         record = mas_next(child) if child.depth != 0 else mas_find(child, end)
+        ordinal += 1
     task.work.records_copied = done
-    if result != 0:
-        if _late(task, 0):
-            result = -ETIMEDOUT
-        tree_abandon(child, end)
+    if record == 0:
+        return 0
+    result = _failed(task, ordinal, done)
+    dup_undo(task, child, task.fault.recovery, end)
     return result
 
 
@@ -234,34 +367,3 @@ def tree_seal(mem, node, levels):
             tree_seal(mem, inner.slot[offset], levels - 1)
     inner_recount(mem, inner, levels == 2)
     return inner.nodes
-
-
-def tree_abandon(mas, limit):
-    """Give back an unpublished tree: all nodes, and the records of VMAs below `limit`; those
-    above are another space's."""
-    if mas.root != 0:
-        _abandon(mas.task, mas.root, mas.height, 0, MAX_INDEX, limit)
-    mas.root = 0
-    mas.height = 0
-    mas.depth = 0
-
-
-def _abandon(task, node, levels, min, max, limit):
-    mem: MemP = task.mem
-    leaf: LeafP
-    inner: InnerP
-    offset: cython.int
-    last: u64
-    if levels == 1:
-        leaf = leaf_at(mem, node)
-        for offset in range(leaf.end + 1):
-            if leaf.slot[offset] != 0 and min < limit:
-                record_free(task, leaf.slot[offset])
-            min = leaf.pivot[offset] + 1 if offset < leaf.end else max
-    else:
-        inner = inner_at(mem, node)
-        for offset in range(inner.end + 1):
-            last = inner.pivot[offset] if offset < inner.end else max
-            _abandon(task, inner.slot[offset], levels - 1, min, last, limit)
-            min = last + 1
-    node_free(task, node)

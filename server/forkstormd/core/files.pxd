@@ -2,13 +2,11 @@ from forkstormd.core.layout cimport *
 from forkstormd.core.atomics cimport claim_file, populate
 from forkstormd.core.mutex cimport *
 from forkstormd.core.arena cimport Arena
-from forkstormd.core.calls cimport SHARED_OBJECT
 
 cdef class FileTable:
     cdef Arena arena
     cdef dict ids
     cdef list known
 
-    cdef FileEntry *entry(self, u32 i)
     cdef refresh(self)
     cdef claim(self, u64 nbytes)

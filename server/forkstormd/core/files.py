@@ -14,7 +14,6 @@ from forkstormd.core.types import FileInfo
 
 if not cython.compiled:
     from forkstormd.core.atomics import claim_file
-    from forkstormd.core.calls import SHARED_OBJECT
     from forkstormd.core.layout import *
     from forkstormd.core.mutex import *
 
@@ -58,29 +57,28 @@ class FileTable:
     def info(self, file: object) -> object:
         """The FileInfo behind an id. Raises KeyError for a number that is none."""
         if file >= SHARED_OBJECT:
-            return FileInfo(b"/dev/zero (deleted)", 0, 1, file - SHARED_OBJECT, 0, 3)
+            return FileInfo(b"/dev/zero (deleted)", 0, 1, file - SHARED_OBJECT, 0, 3, False)
         if file > len(self.known):
             self.refresh()
         if not 1 <= file <= len(self.known):
             raise KeyError(file)
         return self.known[file - 1]
 
-    def entry(self, i):
-        at: u64 = self.arena.mem.header.files_at + i * FILE_STRIDE
-        if cython.compiled:
-            return cython.cast(FileEntryP, self.arena.mem.base + at)
-        else:
-            return FileEntry.from_buffer(self.arena.mem.base, at)
-
     def refresh(self):
         """Read the entries that others have added."""
         header: HeaderP = self.arena.mem.header
         entry: FileEntryP
         while len(self.known) < header.file_count:
-            entry = self.entry(len(self.known))
+            entry = file_entry_at(self.arena.mem, len(self.known) + 1)
             path = bytes(self.arena.view(header.paths_at + entry.path_offset, entry.path_bytes))
             info = FileInfo(
-                path, entry.dev_major, entry.dev_minor, entry.inode, entry.open_id, entry.access
+                path,
+                entry.dev_major,
+                entry.dev_minor,
+                entry.inode,
+                entry.open_id,
+                entry.access,
+                entry.thp_aligned != 0,
             )
             self.known.append(info)
             self.ids[info] = len(self.known)
@@ -93,7 +91,7 @@ class FileTable:
         size = len(info.path)
         self.claim(size)
         self.arena.view(header.paths_at + header.paths_used, size)[:] = info.path
-        entry = self.entry(header.file_count)
+        entry = file_entry_at(self.arena.mem, header.file_count + 1)
         entry.inode = info.inode
         entry.open_id = info.open_id
         entry.path_offset = header.paths_used
@@ -101,6 +99,8 @@ class FileTable:
         entry.dev_minor = info.dev_minor
         entry.access = info.access
         entry.path_bytes = size
+        entry.object = 0
+        entry.thp_aligned = info.thp_aligned
         header.paths_used += size
         header.file_count += 1
 

@@ -10,6 +10,7 @@ cdef class Lanes:
     cdef readonly object files
     cdef Task *tasks
     cdef int lane_count
+    cdef int task_count
     cdef list idle
     cdef bint is_open
 

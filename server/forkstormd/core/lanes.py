@@ -13,7 +13,7 @@ import cython
 
 from forkstormd.core.errors import CoreError
 from forkstormd.core.files import FileTable
-from forkstormd.core.types import Work
+from forkstormd.core.types import FaultSite, ForkFailure, Work
 
 if not cython.compiled:
     from forkstormd.core.heap import heap_flush
@@ -21,8 +21,24 @@ if not cython.compiled:
     from forkstormd.core.layout import Task
     from forkstormd.core.mutex import *
 
-_FIELDS = ("", "mm_id", "addr", "length_bytes", "flags", "prot", "file", "offset_bytes", "strategy")
-_LIMITS = ("", "arena", "spaces", "max_map_count", "placement", "ram")
+_FIELDS = (
+    "",
+    "mm_id",
+    "addr",
+    "length_bytes",
+    "flags",
+    "prot",
+    "file",
+    "offset_bytes",
+    "strategy",
+    "advice",
+    "old_length_bytes",
+    "new_length_bytes",
+    "new_addr",
+    "access",
+    "fault",
+)
+_LIMITS = ("", "arena", "spaces", "max_map_count", "placement", "commit", "fault", "stack")
 
 
 class Lanes:
@@ -41,11 +57,16 @@ class Lanes:
                 raise MemoryError
         else:
             self.tasks = [Task() for _ in range(lanes)]
+        self.task_count = lanes
         self.is_open = True
         self.claim_lanes(lanes)
 
     def __dealloc__(self) -> None:
-        c_free(self.tasks)
+        i: cython.int
+        if cython.compiled and self.tasks != cython.NULL:
+            for i in range(self.task_count):
+                c_free(self.tasks[i].retired)
+            c_free(self.tasks)
 
     def task(self, index):
         if cython.compiled:
@@ -128,7 +149,16 @@ class Lanes:
         detail = os.strerror(-result)
         if limit:
             detail += f" (limit: {limit})"
-        return CoreError(-result, detail, field, limit)
+        error = CoreError(-result, detail, field, limit)
+        if task.failure.site != 0:
+            error.fork = ForkFailure(
+                FaultSite(task.failure.site),
+                task.failure.ordinal,
+                task.failure.duplicated,
+                task.failure.undone,
+                task.failure.undo_ns,
+            )
+        return error
 
 
 def work_of(task):

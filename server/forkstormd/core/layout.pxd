@@ -37,7 +37,7 @@ cdef extern from *:
     u64 GENERATION_MAX "FS_GENERATION_MAX"
 
 cdef enum:
-    LAYOUT_VERSION = 1
+    LAYOUT_VERSION = 2
     UNIT_BYTES = 64
     NODE_BYTES = 256
     NODE_UNITS = 4
@@ -51,7 +51,7 @@ cdef enum:
     HEIGHT_MAX = 16
     SPLIT_MAX = 96
     PIECES_MAX = 6
-    RETIRED_MAX = 2048
+    RETIRED_ROOM = 1024
     NODE_MAGAZINE = 1024
     RECORD_MAGAZINE = 2048
     SLOT_MAGAZINE = 16
@@ -65,6 +65,9 @@ cdef enum:
     DROP_SHELL = 0
     DROP_NODE = 1
     DROP_RECORD = 2
+    DROP_TABLE = 3
+    STRIP_PAGES = 16
+    TABLE_SLOTS = 32
     PAGE_SHIFT = 12
     PAGE_BYTES = 4096
     SLOT_BITS = 20
@@ -72,7 +75,7 @@ cdef enum:
     ANSWER_BYTES = 384
     DEDUPE_WAYS = 8
     DEDUPE_LOCKS = 64
-    SLOT_STRIDE = 704
+    SLOT_STRIDE = 768
     TABLE_CHUNK_BYTES = 65536
     HEADER_BYTES = 8192
     SHARD_SHIFT = 56
@@ -80,6 +83,8 @@ cdef enum:
     LANE_STRIDE = 28800
     DEDUPE_STRIDE = 512
     FILE_STRIDE = 64
+    SHARED_OBJECT = 0x40000000
+    CALL_WORDS = 6
 
 cdef struct Leaf:
     u64 stamp
@@ -112,12 +117,44 @@ cdef struct Record:
     u64 writer
     u64 anon
     u32 file
-    u32 unused
+    u32 object
     u64 policy
+
+cdef struct Table:
+    u64 stamp
+    u32 present
+    u32 moved
+    u32 child[32]
+
+cdef struct Strip:
+    u64 stamp
+    u16 present
+    u16 own
+    u32 unused
+    u64 value[16]
+
+cdef struct SharedObject:
+    u64 references
+    u64 lock[8]
+    u64 tree
+    u64 charged
+    u32 domain
+    u32 unused
+
+cdef struct Domain:
+    u64 charged
+    u64 limit
+    u64 members
+    u64 unused[5]
 
 cdef struct State:
     u32 root
     u32 height
+    u32 page_root
+    u32 domain
+    u64 page_tables
+    u64 touched_pages
+    u64 serial
     u64 map_count
     u64 total_vm
     u64 data_vm
@@ -131,6 +168,13 @@ cdef struct State:
     u64 mmap_min_addr
     u64 mmap_base
     u64 max_map_count
+    u64 stack_limit
+    u64 commit_limit
+    u32 linux_version
+    u8 overcommit
+    u8 privileged
+    u8 thp_alignment
+    u8 unused
     u64 version
     u64 request_high
     u64 request_low
@@ -138,14 +182,13 @@ cdef struct State:
 
 cdef struct Slot:
     u64 word
-    u64 serial
     u64 expires_ns
     u32 next_free
     u32 label_bytes
     u64 lock[8]
     State state[2]
     u8 labels[256]
-    u8 unused[64]
+    u8 unused[24]
 
 cdef struct Lane:
     u64 owner_pid
@@ -174,7 +217,9 @@ cdef struct FileEntry:
     u32 dev_minor
     u32 access
     u32 path_bytes
-    u64 unused[3]
+    u32 object
+    u32 thp_aligned
+    u64 unused[2]
 
 cdef struct DedupeEntry:
     u64 request_high
@@ -230,6 +275,8 @@ cdef struct Header:
     u64 serials
     u64 dedupe_order
     u64 ram_pages
+    u64 page_tables
+    u64 objects
     u64 heap_lock[8]
     u64 table_lock[8]
     u64 files_lock[8]
@@ -277,6 +324,29 @@ cdef struct Mas:
     u32 piece_record[6]
     u32 piece_special[6]
 
+cdef struct Pages:
+    Task *task
+    Mem *mem
+    u64 stamp
+    u32 root
+    int levels
+    u64 tables
+    u64 pages
+    u64 value
+
+cdef struct Fault:
+    u64 ordinal
+    int site
+    int recovery
+
+cdef struct Failure:
+    u64 ordinal
+    u64 duplicated
+    u64 undone
+    u64 undo_ns
+    int site
+    int injected
+
 cdef struct MapArgs:
     u64 addr
     u64 length
@@ -284,7 +354,13 @@ cdef struct MapArgs:
     u64 flags
     u64 offset
     u32 file
-    u32 access
+
+cdef struct RemapArgs:
+    u64 addr
+    u64 old_length
+    u64 new_length
+    u64 flags
+    u64 new_addr
 
 cdef struct Task:
     Mem *mem
@@ -293,7 +369,9 @@ cdef struct Task:
     Mas mas[3]
     WorkCount work
     int retired_count
-    u64 retired[2048]
+    int retired_max
+    u64 *retired
+    Pages pages[2]
     int big_count
     u64 big_last[96]
     u32 big_slot[96]
@@ -304,7 +382,13 @@ cdef struct Task:
     u32 grown_node[16]
     u64 grown_gap[16]
     State next
-    MapArgs args
+    u64 words[6]
+    MapArgs map
+    RemapArgs remap
+    i64 charged
+    Fault fault
+    Failure failure
+    u64 pages_ns
     u64 began_ns
     u64 locked_ns
     u64 prepared_ns
@@ -329,6 +413,11 @@ cdef struct Task:
 ctypedef Leaf *LeafP
 ctypedef Inner *InnerP
 ctypedef Record *RecordP
+ctypedef Table *TableP
+ctypedef Strip *StripP
+ctypedef SharedObject *SharedObjectP
+ctypedef Domain *DomainP
+ctypedef Pages *PagesP
 ctypedef State *StateP
 ctypedef Slot *SlotP
 ctypedef Lane *LaneP
@@ -341,6 +430,9 @@ ctypedef Mas *MasP
 ctypedef Task *TaskP
 ctypedef u64 *MutexP
 ctypedef MapArgs *MapArgsP
+ctypedef RemapArgs *RemapArgsP
+ctypedef Fault *FaultP
+ctypedef Failure *FailureP
 
 cdef inline Leaf *leaf_at(Mem *mem, u32 node) noexcept nogil:
     check(node % NODE_UNITS == 0 and node >> 6 >= mem.header.first_block and node >> 6 < mem.header.claimed_blocks)
@@ -354,6 +446,22 @@ cdef inline Record *record_at(Mem *mem, u32 record) noexcept nogil:
     check(record >> 6 >= mem.header.first_block and record >> 6 < mem.header.claimed_blocks)
     return <Record *>(mem.base + <u64>record * UNIT_BYTES)
 
+cdef inline Table *table_at(Mem *mem, u32 table) noexcept nogil:
+    check(table % NODE_UNITS == 0 and table >> 6 >= mem.header.first_block and table >> 6 < mem.header.claimed_blocks)
+    return <Table *>(mem.base + <u64>table * UNIT_BYTES)
+
+cdef inline Strip *strip_at(Mem *mem, u32 strip) noexcept nogil:
+    check(strip % NODE_UNITS == 0 and strip >> 6 >= mem.header.first_block and strip >> 6 < mem.header.claimed_blocks)
+    return <Strip *>(mem.base + <u64>strip * UNIT_BYTES)
+
+cdef inline SharedObject *object_at(Mem *mem, u32 object) noexcept nogil:
+    check(object % NODE_UNITS == 0 and object >> 6 >= mem.header.first_block and object >> 6 < mem.header.claimed_blocks)
+    return <SharedObject *>(mem.base + <u64>object * UNIT_BYTES)
+
+cdef inline Domain *domain_at(Mem *mem, u32 domain) noexcept nogil:
+    check(domain >> 6 >= mem.header.first_block and domain >> 6 < mem.header.claimed_blocks)
+    return <Domain *>(mem.base + <u64>domain * UNIT_BYTES)
+
 cdef inline Slot *slot_at(Mem *mem, u32 slot) noexcept nogil:
     check(slot < mem.header.slot_max)
     return <Slot *>(mem.base + mem.header.table_at + <u64>slot * SLOT_STRIDE)
@@ -365,6 +473,10 @@ cdef inline Lane *lane_at(Mem *mem, u32 lane) noexcept nogil:
 cdef inline DedupeEntry *dedupe_at(Mem *mem, u32 entry) noexcept nogil:
     check(entry < mem.header.dedupe_max)
     return <DedupeEntry *>(mem.base + mem.header.dedupe_at + <u64>entry * DEDUPE_STRIDE)
+
+cdef inline FileEntry *file_entry_at(Mem *mem, u32 file) noexcept nogil:
+    check(file - 1 < mem.header.file_max)
+    return <FileEntry *>(mem.base + mem.header.files_at + <u64>(file - 1) * FILE_STRIDE)
 
 cdef inline State *state_at(Slot *slot, int copy) noexcept nogil:
     return &slot.state[copy]
@@ -378,8 +490,20 @@ cdef inline WorkCount *task_work(Task *task) noexcept nogil:
 cdef inline Record *task_found(Task *task) noexcept nogil:
     return &task.found
 
-cdef inline MapArgs *task_args(Task *task) noexcept nogil:
-    return &task.args
+cdef inline MapArgs *task_map(Task *task) noexcept nogil:
+    return &task.map
+
+cdef inline Pages *task_pages(Task *task, int which) noexcept nogil:
+    return &task.pages[which]
+
+cdef inline RemapArgs *task_remap(Task *task) noexcept nogil:
+    return &task.remap
+
+cdef inline Fault *task_fault(Task *task) noexcept nogil:
+    return &task.fault
+
+cdef inline Failure *task_failure(Task *task) noexcept nogil:
+    return &task.failure
 
 cdef inline State *task_next(Task *task) noexcept nogil:
     return &task.next

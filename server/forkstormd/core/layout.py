@@ -43,7 +43,7 @@ def _words(*names: str) -> list[tuple[str, type[ctypes.c_uint64]]]:
 
 MAX_INDEX = 0xFFFF_FFFF_FFFF_FFFF
 
-LAYOUT_VERSION = 1
+LAYOUT_VERSION = 2
 UNIT_BYTES = 64
 NODE_BYTES = 256
 NODE_UNITS = 4
@@ -58,7 +58,8 @@ INNER_MIN_END = 4
 HEIGHT_MAX = 16
 SPLIT_MAX = 96
 PIECES_MAX = 6
-RETIRED_MAX = 2048
+# What one store or one change of pages retires at most.
+RETIRED_ROOM = 1024
 NODE_MAGAZINE = 1024
 RECORD_MAGAZINE = 2048
 SLOT_MAGAZINE = 16
@@ -72,6 +73,10 @@ KIND_RECORDS = 2
 DROP_SHELL = 0
 DROP_NODE = 1
 DROP_RECORD = 2
+DROP_TABLE = 3
+# Fan-outs of the page tree (pages.py).
+STRIP_PAGES = 16
+TABLE_SLOTS = 32
 PAGE_SHIFT = 12
 PAGE_BYTES = 4096
 SLOT_BITS = 20
@@ -79,7 +84,7 @@ GENERATION_BITS = 36
 ANSWER_BYTES = 384
 DEDUPE_WAYS = 8
 DEDUPE_LOCKS = 64
-SLOT_STRIDE = 704
+SLOT_STRIDE = 768
 TABLE_CHUNK_BYTES = 65536
 # The lowest unit of every node of a block.
 NODE_BITS = 0x1111_1111_1111_1111
@@ -91,6 +96,10 @@ SLOT_MASK = (1 << SLOT_BITS) - 1
 LANE_STRIDE = 28800
 DEDUPE_STRIDE = 512
 FILE_STRIDE = 64
+# Ids of files from here on name the objects of shared anonymous mappings.
+SHARED_OBJECT = 0x4000_0000
+# Arguments of a call on a space, at most.
+CALL_WORDS = 6
 IS_CHECKED = 0
 
 
@@ -139,9 +148,52 @@ class Record(ctypes.Structure):
         ("writer", _U64),
         ("anon", _U64),
         ("file", _U32),
-        ("unused", _U32),
+        ("object", _U32),
         ("policy", _U64),
     ]
+
+
+class Table(ctypes.Structure):
+    """An upper node of a page tree; bit i of `present` says whether child[i] is there. `moved`:
+    the copy of a node that nobody shared, whose children it took over."""
+
+    _fields_ = [
+        ("stamp", _U64),
+        ("present", _U32),
+        ("moved", _U32),
+        ("child", _U32 * 32),
+    ]
+
+
+class Strip(ctypes.Structure):
+    """Sixteen neighbouring pages: which are mapped, which hold a value of this tree's own."""
+
+    _fields_ = [
+        ("stamp", _U64),
+        ("present", _U16),
+        ("own", _U16),
+        ("unused", _U32),
+        ("value", _U64 * 16),
+    ]
+
+
+class SharedObject(ctypes.Structure):
+    """What shared mappings show: a page tree of its own, under a mutex of its own. `tree` is its
+    root << 32 | its number of levels, so that one store changes both."""
+
+    _fields_ = [
+        ("references", _U64),
+        ("lock", _U64 * 8),
+        *_words("tree", "charged"),
+        ("domain", _U32),
+        ("unused", _U32),
+    ]
+
+
+class Domain(ctypes.Structure):
+    """A commit domain, in pages: what one family of spaces has promised to itself."""
+
+    _fields_ = [*_words("charged", "limit", "members"), ("unused", _U64 * 5)]
 
 
 class State(ctypes.Structure):
@@ -150,7 +202,12 @@ class State(ctypes.Structure):
     _fields_ = [
         ("root", _U32),
         ("height", _U32),
+        ("page_root", _U32),
+        ("domain", _U32),
         *_words(
+            "page_tables",
+            "touched_pages",
+            "serial",
             "map_count",
             "total_vm",
             "data_vm",
@@ -164,11 +221,15 @@ class State(ctypes.Structure):
             "mmap_min_addr",
             "mmap_base",
             "max_map_count",
-            "version",
-            "request_high",
-            "request_low",
-            "result",
+            "stack_limit",
+            "commit_limit",
         ),
+        ("linux_version", _U32),
+        ("overcommit", _U8),
+        ("privileged", _U8),
+        ("thp_alignment", _U8),
+        ("unused", _U8),
+        *_words("version", "request_high", "request_low", "result"),
     ]
 
 
@@ -177,14 +238,13 @@ class Slot(ctypes.Structure):
 
     _fields_ = [
         ("word", _U64),
-        ("serial", _U64),
         ("expires_ns", _U64),
         ("next_free", _U32),
         ("label_bytes", _U32),
         ("lock", _U64 * 8),
         ("state", State * 2),
         ("labels", _U8 * 256),
-        ("unused", _U8 * 64),
+        ("unused", _U8 * 24),
     ]
 
 
@@ -221,7 +281,9 @@ class FileEntry(ctypes.Structure):
         ("dev_minor", _U32),
         ("access", _U32),
         ("path_bytes", _U32),
-        ("unused", _U64 * 3),
+        ("object", _U32),
+        ("thp_aligned", _U32),
+        ("unused", _U64 * 2),
     ]
 
 
@@ -287,6 +349,8 @@ class Header(ctypes.Structure):
             "serials",
             "dedupe_order",
             "ram_pages",
+            "page_tables",
+            "objects",
         ),
         ("heap_lock", _U64 * 8),
         ("table_lock", _U64 * 8),
@@ -351,10 +415,45 @@ class Mas:
         self.piece_special = [0] * PIECES_MAX
 
 
-class MapArgs:
-    """Arguments of one mmap(2), in bytes; access is what the file was opened for."""
+class Pages:
+    """A transaction's view of one page tree (pages.py); `value` is what the last look found."""
 
-    __slots__ = ("access", "addr", "file", "flags", "length", "offset", "prot")
+    __slots__ = ("levels", "mem", "pages", "root", "stamp", "tables", "task", "value")
+
+    def __init__(self) -> None:
+        for name in self.__slots__:
+            setattr(self, name, 0)
+
+
+class MapArgs:
+    """Arguments of one mmap(2), in bytes; file is an interned one, 0 for none."""
+
+    __slots__ = ("addr", "file", "flags", "length", "offset", "prot")
+
+
+class RemapArgs:
+    """Arguments of one mremap(2), in bytes."""
+
+    __slots__ = ("addr", "flags", "new_addr", "new_length", "old_length")
+
+
+class Fault:
+    """Where a fork is to fail, and how it recovers (dup.py, undo.py); site 0: nowhere."""
+
+    __slots__ = ("ordinal", "recovery", "site")
+
+    def __init__(self) -> None:
+        self.ordinal = self.site = self.recovery = 0
+
+
+class Failure:
+    """Where a fork failed; VMAs duplicated by then, VMAs undone, and what the undo took."""
+
+    __slots__ = ("duplicated", "injected", "ordinal", "site", "undo_ns", "undone")
+
+    def __init__(self) -> None:
+        for name in self.__slots__:
+            setattr(self, name, 0)
 
 
 class Task:
@@ -367,7 +466,9 @@ class Task:
         self.mas = [Mas(), Mas(), Mas()]
         self.work = WorkCount()
         self.retired_count = 0
-        self.retired = [0] * RETIRED_MAX
+        self.retired_max = 0
+        self.retired: list[int] = []
+        self.pages = [Pages(), Pages()]
         self.big_count = 0
         self.big_last = [0] * SPLIT_MAX
         self.big_slot = [0] * SPLIT_MAX
@@ -378,7 +479,12 @@ class Task:
         self.grown_node = [0] * 16
         self.grown_gap = [0] * 16
         self.next = State()
-        self.args = MapArgs()
+        self.words = [0] * CALL_WORDS
+        self.map = MapArgs()
+        self.remap = RemapArgs()
+        self.charged = self.pages_ns = 0
+        self.fault = Fault()
+        self.failure = Failure()
         self.began_ns = self.locked_ns = self.prepared_ns = 0
         self.filled_ns = self.sealed_ns = self.done_ns = 0
         self.deadline_ns = self.exit_ns = 0
@@ -393,6 +499,11 @@ class Task:
 LeafP = Leaf
 InnerP = Inner
 RecordP = Record
+TableP = Table
+StripP = Strip
+SharedObjectP = SharedObject
+DomainP = Domain
+PagesP = Pages
 StateP = State
 SlotP = Slot
 LaneP = Lane
@@ -404,6 +515,9 @@ WorkCountP = WorkCount
 MasP = Mas
 TaskP = Task
 MapArgsP = MapArgs
+RemapArgsP = RemapArgs
+FaultP = Fault
+FailureP = Failure
 
 
 def _heap_index(mem: Any, index: int) -> int:
@@ -426,6 +540,25 @@ def record_at(mem: Any, record: int) -> Any:
     return Record.from_buffer(mem.base, _heap_index(mem, record))
 
 
+def table_at(mem: Any, table: int) -> Any:
+    check(table % NODE_UNITS == 0)
+    return Table.from_buffer(mem.base, _heap_index(mem, table))
+
+
+def strip_at(mem: Any, strip: int) -> Any:
+    check(strip % NODE_UNITS == 0)
+    return Strip.from_buffer(mem.base, _heap_index(mem, strip))
+
+
+def object_at(mem: Any, object: int) -> Any:
+    check(object % NODE_UNITS == 0)
+    return SharedObject.from_buffer(mem.base, _heap_index(mem, object))
+
+
+def domain_at(mem: Any, domain: int) -> Any:
+    return Domain.from_buffer(mem.base, _heap_index(mem, domain))
+
+
 def slot_at(mem: Any, slot: int) -> Any:
     check(slot < mem.header.slot_max)
     return Slot.from_buffer(mem.base, mem.header.table_at + slot * SLOT_STRIDE)
@@ -439,6 +572,11 @@ def lane_at(mem: Any, lane: int) -> Any:
 def dedupe_at(mem: Any, entry: int) -> Any:
     check(entry < mem.header.dedupe_max)
     return DedupeEntry.from_buffer(mem.base, mem.header.dedupe_at + entry * DEDUPE_STRIDE)
+
+
+def file_entry_at(mem: Any, file: int) -> Any:
+    check(1 <= file <= mem.header.file_max)
+    return FileEntry.from_buffer(mem.base, mem.header.files_at + (file - 1) * FILE_STRIDE)
 
 
 def state_at(slot: Any, copy: int) -> Any:
@@ -457,8 +595,24 @@ def task_found(task: Any) -> Any:
     return task.found
 
 
-def task_args(task: Any) -> Any:
-    return task.args
+def task_map(task: Any) -> Any:
+    return task.map
+
+
+def task_pages(task: Any, which: int) -> Any:
+    return task.pages[which]
+
+
+def task_remap(task: Any) -> Any:
+    return task.remap
+
+
+def task_fault(task: Any) -> Any:
+    return task.fault
+
+
+def task_failure(task: Any) -> Any:
+    return task.failure
 
 
 def task_next(task: Any) -> Any:

@@ -5,7 +5,9 @@ from forkstormd.core.maple cimport *
 from forkstormd.core.owning cimport *
 from forkstormd.core.store cimport *
 from forkstormd.core.vma cimport *
-from forkstormd.core.dup cimport tree_seal, tree_abandon
+from forkstormd.core.commit cimport *
+from forkstormd.core.dup cimport tree_seal
+from forkstormd.core.undo cimport *
 from forkstormd.core.space cimport *
 from forkstormd.core.operations cimport *
 from forkstormd.core.lanes cimport Lanes, work_of

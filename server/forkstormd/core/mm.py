@@ -10,7 +10,11 @@ at any time: the space's own mutex, in the arena, orders them.
 | create        | none             | O(VMAs)                   | ENOMEM (arena, spaces), EINVAL    |
 | fork          | parent's         | see dup.py                | ENOMEM (arena, spaces), DEADLINE  |
 | exit          | own, to commit   | O(VMAs), none when shared |                                   |
-| map, unmap    | own              | O(height + VMAs replaced) | as mmap(2) and munmap(2)          |
+| map, unmap,   | own              | O(height) per VMA         | as mmap(2), munmap(2), mprotect(2)|
+| protect,      |                  | changed, O(pages) where   | madvise(2), mremap(2); ENOMEM     |
+| advise, remap |                  | pages move or go          | (arena)                           |
+| set_break     | own              | O(height + VMAs removed)  | ENOMEM (arena)                    |
+| touch         | own              | O(height)                 | EFAULT, ENOMEM (arena)            |
 | find_vma      | own              | O(height)                 |                                   |
 | find_gap      | own              | O(height)                 | ENOMEM (placement)                |
 | snapshot      | own, for O(1)    | O(1), then O(VMAs read)   |                                   |
@@ -18,7 +22,7 @@ at any time: the space's own mutex, in the arena, orders them.
 
 Every call on a space may fail with NO_SUCH_SPACE, and with DEADLINE when deadline_ns (absolute,
 CLOCK_MONOTONIC, 0 for none) passes while it waits or works. Errors are CoreError and leave
-everything as it was.
+everything as it was, except that protect, advise and remap stop half way where Linux does.
 """
 
 from array import array
@@ -34,8 +38,9 @@ if not cython.compiled:
     from errno import EINVAL, ENOMEM
 
     from forkstormd.core.atomics import *
-    from forkstormd.core.dup import tree_abandon, tree_seal
-    from forkstormd.core.heap import record_free, slot_alloc, slot_free
+    from forkstormd.core.commit import *
+    from forkstormd.core.dup import tree_seal
+    from forkstormd.core.heap import slot_alloc, slot_free
     from forkstormd.core.lanes import Lanes, work_of
     from forkstormd.core.layout import *
     from forkstormd.core.maple import *
@@ -44,6 +49,7 @@ if not cython.compiled:
     from forkstormd.core.snapshot import Snapshot, space_info
     from forkstormd.core.space import *
     from forkstormd.core.store import *
+    from forkstormd.core.undo import *
     from forkstormd.core.vma import *
 
 
@@ -116,6 +122,14 @@ class MemoryManager(Lanes):
         state.start_brk = params.start_brk
         state.brk = brk or params.start_brk
         state.start_stack = start_stack
+        state.page_root = state.domain = 0
+        state.page_tables = state.touched_pages = state.serial = 0
+        state.stack_limit = params.stack_limit_bytes
+        state.commit_limit = params.commit_limit_pages or task.mem.header.ram_pages
+        state.linux_version = params.linux_version
+        state.overcommit = params.overcommit
+        state.privileged = params.privileged
+        state.thp_alignment = params.thp_alignment
         mas_init(mas, task, 0, 0)
         mas.stamp = task_stamp(task)
         mas.bulk = 1
@@ -148,7 +162,7 @@ class MemoryManager(Lanes):
             else:
                 result = mas_store(mas, start, end - 1, record, (flags & VM_SPECIAL) != 0)
                 if result != 0:
-                    record_free(task, record)
+                    record_release(task, record)
             if result != 0:
                 break
             vma_account(state, flags, (end - start) >> PAGE_SHIFT)
@@ -162,6 +176,15 @@ class MemoryManager(Lanes):
             raise self.failed(index, result)
         if mas.height > 1:
             tree_seal(task.mem, mas.root, mas.height)
+        if state.overcommit == OVERCOMMIT_NEVER:
+            # What the space begins with counts, also where it is too much already.
+            state.domain = domain_new(task, state.commit_limit)
+            if state.domain == 0:
+                mas.bulk = 0
+                tree_abandon(mas, MAX_INDEX)
+                task.limit = LIMIT_ARENA
+                raise self.failed(index, -ENOMEM)
+            charged_add(domain_at(task.mem, state.domain), cython.cast(i64, state.charged))
         state.root = mas.root
         state.height = mas.height
 
@@ -173,10 +196,15 @@ class MemoryManager(Lanes):
         labels: object = b"",
         expires_ns: object = 0,
         with_phases: object = False,
+        fault: object = None,
         deadline_ns: object = 0,
         request: object = None,
     ) -> object:
-        """Duplicate a space by a Strategy; the answer's child is published."""
+        """Duplicate a space by a Strategy; the answer's child is published.
+
+        fault: a ForkFault. What fails half way leaves everything as it was, and the CoreError's
+        `fork` tells where that was.
+        """
         if len(labels) > LABEL_BYTES:
             raise CoreError(ENOMEM_ERRNO, "labels are too long", "labels", "label_bytes")
         parent: u64 = mm_id
@@ -184,24 +212,33 @@ class MemoryManager(Lanes):
         expires: u64 = expires_ns
         deadline: u64 = deadline_ns
         phases: cython.bint = with_phases
+        site: cython.int = 0
+        ordinal: u64 = 0
+        recovery: cython.int = RECOVER_MARKER
         result: cython.int
+        if fault is not None:
+            site, ordinal, recovery = fault
         index: cython.int = self.begin(request, labels)
         task: TaskP = self.task(index)
         try:
             with cython.nogil:
                 task_begin(task, deadline)
+                task.fault.site = site
+                task.fault.ordinal = ordinal
+                task.fault.recovery = recovery
                 result = mm_fork(task, parent, how, expires, phases)
             if result != 0:
                 raise self.failed(index, result, mm_id)
             return ForkResult(
                 task.value,
                 task.next.map_count,
-                task.filled_ns - task.locked_ns,
+                task.filled_ns - task.locked_ns - task.pages_ns,
                 task.locked_ns - task.began_ns,
                 work_of(task),
                 task.prepared_ns - task.locked_ns if phases else 0,
-                task.filled_ns - task.prepared_ns if phases else 0,
+                task.filled_ns - task.prepared_ns - task.pages_ns if phases else 0,
                 task.sealed_ns - task.filled_ns if phases else 0,
+                task.pages_ns,
             )
         finally:
             task_end(task)
@@ -226,6 +263,38 @@ class MemoryManager(Lanes):
             task_end(task)
             self.idle.append(index)
 
+    # -- calls on a space --
+
+    def operate(
+        self,
+        operation: cython.int,
+        mm_id: object,
+        words: tuple,
+        deadline_ns: object,
+        request: object,
+    ) -> object:
+        """One call with its arguments in order, each of 64 bits, as OpResult."""
+        space: u64 = mm_id
+        deadline: u64 = deadline_ns
+        i: cython.int
+        result: cython.int
+        index: cython.int = self.begin(request, b"")
+        task: TaskP = self.task(index)
+        try:
+            for i in range(len(words)):
+                task.words[i] = words[i]
+            with cython.nogil:
+                task_begin(task, deadline)
+                result = mm_operate(task, operation, space)
+            if result != 0:
+                raise self.failed(index, result, mm_id)
+            return OpResult(
+                task.value, task.done_ns - task.locked_ns, task.locked_ns - task.began_ns
+            )
+        finally:
+            task_end(task)
+            self.idle.append(index)
+
     def map(
         self,
         mm_id: object,
@@ -240,32 +309,8 @@ class MemoryManager(Lanes):
         request: object = None,
     ) -> object:
         """mmap(2) with raw Linux values; file is an id of intern_file. value is the address."""
-        access = self.files.info(file).access if file else 0
-        space: u64 = mm_id
-        deadline: u64 = deadline_ns
-        result: cython.int
-        index: cython.int = self.begin(request, b"")
-        task: TaskP = self.task(index)
-        args: MapArgsP = task_args(task)
-        try:
-            args.addr = addr
-            args.length = length
-            args.prot = prot
-            args.flags = flags
-            args.offset = offset
-            args.file = file
-            args.access = access
-            with cython.nogil:
-                task_begin(task, deadline)
-                result = mm_map(task, space)
-            if result != 0:
-                raise self.failed(index, result, mm_id)
-            return OpResult(
-                task.value, task.done_ns - task.locked_ns, task.locked_ns - task.began_ns
-            )
-        finally:
-            task_end(task)
-            self.idle.append(index)
+        words = (addr, length, prot, flags, file, offset)
+        return self.operate(OP_MAP, mm_id, words, deadline_ns, request)
 
     def unmap(
         self,
@@ -277,23 +322,71 @@ class MemoryManager(Lanes):
         request: object = None,
     ) -> object:
         """munmap(2)."""
-        space: u64 = mm_id
-        deadline: u64 = deadline_ns
-        first: u64 = addr
-        nbytes: u64 = length
-        result: cython.int
-        index: cython.int = self.begin(request, b"")
-        task: TaskP = self.task(index)
-        try:
-            with cython.nogil:
-                task_begin(task, deadline)
-                result = mm_unmap(task, space, first, nbytes)
-            if result != 0:
-                raise self.failed(index, result, mm_id)
-            return OpResult(0, task.done_ns - task.locked_ns, task.locked_ns - task.began_ns)
-        finally:
-            task_end(task)
-            self.idle.append(index)
+        return self.operate(OP_UNMAP, mm_id, (addr, length), deadline_ns, request)
+
+    def protect(
+        self,
+        mm_id: object,
+        addr: object,
+        length: object,
+        prot: object,
+        *,
+        deadline_ns: object = 0,
+        request: object = None,
+    ) -> object:
+        """mprotect(2)."""
+        return self.operate(OP_PROTECT, mm_id, (addr, length, prot), deadline_ns, request)
+
+    def advise(
+        self,
+        mm_id: object,
+        addr: object,
+        length: object,
+        advice: object,
+        *,
+        deadline_ns: object = 0,
+        request: object = None,
+    ) -> object:
+        """madvise(2)."""
+        return self.operate(OP_ADVISE, mm_id, (addr, length, advice), deadline_ns, request)
+
+    def remap(
+        self,
+        mm_id: object,
+        addr: object,
+        old_length: object,
+        new_length: object,
+        flags: object,
+        new_addr: object = 0,
+        *,
+        deadline_ns: object = 0,
+        request: object = None,
+    ) -> object:
+        """mremap(2); value is the address."""
+        words = (addr, old_length, new_length, flags, new_addr)
+        return self.operate(OP_REMAP, mm_id, words, deadline_ns, request)
+
+    def set_break(
+        self, mm_id: object, addr: object, *, deadline_ns: object = 0, request: object = None
+    ) -> object:
+        """brk(2); value is the resulting break, the old one where it cannot be moved."""
+        return self.operate(OP_SET_BREAK, mm_id, (addr,), deadline_ns, request)
+
+    def touch(
+        self,
+        mm_id: object,
+        addr: object,
+        access: object,
+        page_value: object = 0,
+        *,
+        deadline_ns: object = 0,
+        request: object = None,
+    ) -> object:
+        """A load (access 0) from, or a store (1) of page_value to, the page at addr; value is
+        what the page holds then. EFAULT where the process would get SIGSEGV."""
+        return self.operate(OP_TOUCH, mm_id, (addr, access, page_value), deadline_ns, request)
+
+    # -- looking --
 
     def find_vma(self, mm_id: object, addr: object, *, deadline_ns: object = 0) -> tuple:
         """The VMA that contains addr, else the next above it, or None; and the cost."""
@@ -405,19 +498,19 @@ class MemoryManager(Lanes):
             for i in range(forks):
                 with cython.nogil:
                     task_begin(task, deadline)
+                    task.fault.site = 0
+                    task.fault.recovery = RECOVER_MARKER
                     result = mm_repeat_once(task, space, how)
                     task.lane.in_op += 1
                 if result != 0:
                     raise self.failed(index, result, mm_id)
                 exit_ns += task.exit_ns
-                out[i] = task.filled_ns - task.locked_ns
+                out[i] = task.filled_ns - task.locked_ns - task.pages_ns
                 if deadline and task.filled_ns > deadline:
                     raise self.failed(index, -ETIMEDOUT_ERRNO, mm_id)
             return durations, exit_ns, work_of(task)
         finally:
             self.idle.append(index)
-
-    # -- looking --
 
     def info(self, mm_id: object) -> object:
         """SpaceInfo of a space."""
@@ -493,6 +586,9 @@ class MemoryManager(Lanes):
             snapshot.lanes = self
             snapshot.root = task.next.root
             snapshot.height = task.next.height
+            snapshot.page_root = task.next.page_root
+            snapshot.domain = task.next.domain
+            snapshot.task_size = task.next.task_size
             snapshot.brk = task.next.brk
             snapshot.start_brk = task.next.start_brk
             snapshot.start_stack = task.next.start_stack
@@ -514,12 +610,16 @@ class MemoryManager(Lanes):
         inode: object = 0,
         open_id: object = 0,
         access: object = 3,
+        thp_aligned: object = True,
     ) -> object:
         """The id of a file, the same for equal arguments, in every process.
 
-        access: bit 0 readable, bit 1 writable. Raises CoreError ENOMEM, limit "files".
+        access: bit 0 readable, bit 1 writable; thp_aligned: its file system asks for L5.
+        Raises CoreError ENOMEM, limit "files".
         """
-        return self.files.intern(FileInfo(path, dev_major, dev_minor, inode, open_id, access))
+        return self.files.intern(
+            FileInfo(path, dev_major, dev_minor, inode, open_id, access, thp_aligned)
+        )
 
     def file_info(self, file: object) -> object:
         """The FileInfo behind an id."""

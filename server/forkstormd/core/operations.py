@@ -7,17 +7,30 @@ changed. task.locked_ns and task.done_ns bound its work; what it found is in tas
 import cython
 
 if not cython.compiled:
-    from errno import ENOMEM
 
+    from forkstormd.core.advise import do_madvise
     from forkstormd.core.atomics import *
-    from forkstormd.core.calls import do_mmap, do_munmap
+    from forkstormd.core.brk import do_brk
+    from forkstormd.core.commit import *
     from forkstormd.core.dup import dup_mmap
+    from forkstormd.core.fault import do_touch
     from forkstormd.core.heap import slot_alloc, slot_free
     from forkstormd.core.layout import *
     from forkstormd.core.maple import *
-    from forkstormd.core.owning import tree_drop
+    from forkstormd.core.mapping import do_mmap, do_munmap
+    from forkstormd.core.protect import do_mprotect
+    from forkstormd.core.remap import do_mremap
     from forkstormd.core.space import *
+    from forkstormd.core.undo import FAULT_COMMIT_LIMIT
 
+    # The calls of mm_operate.
+    OP_MAP = 1
+    OP_UNMAP = 2
+    OP_PROTECT = 3
+    OP_ADVISE = 4
+    OP_REMAP = 5
+    OP_SET_BREAK = 6
+    OP_TOUCH = 7
     # What Snapshot.read says of a VMA's name; NAME_FILE is added to a file's id.
     NAME_HEAP = 1
     NAME_STACK = 2
@@ -41,41 +54,66 @@ def mm_fork(task, mm_id, strategy, expires_ns, phases):
             task, state_at(parent, parent.word & 1), strategy, task_stamp(task), phases
         )
         if result == 0:
+            domain_get(task, task.next.domain)
             task.value = space_publish(task, child, expires_ns)
-        elif result == -ENOMEM:
-            task.limit = LIMIT_ARENA
+        else:
+            _fork_limit(task)
         space_unlock(task)
     if result != 0:
         slot_free(task, child)
     return result
 
 
-def mm_map(task, mm_id):
-    """mmap with task.args: task.value is the address."""
-    result: cython.int = space_lock(task, mm_id)
-    if result != 0:
-        return result
-    space_begin(task)
-    result = do_mmap(task, task_args(task))
-    if result == 0:
+def _leave(task, result):
+    """Publish what the call did, also before an error (mapping.py), and unlock."""
+    slot: SlotP = slot_at(task.mem, task.slot_index)
+    before: StateP = state_at(slot, slot.word & 1)
+    if result == 0 or task.mas[0].root != before.root or task.next.page_root != before.page_root:
         space_commit(task)
+    else:
+        commit_undo(task, before)
     space_unlock(task)
     task.done_ns = now_ns()
     return result
 
 
-def mm_unmap(task, mm_id, addr, length):
+def mm_operate(task, operation, mm_id):
+    """One call on one space, with its arguments in task.words; the answer is in task.value."""
     result: cython.int = space_lock(task, mm_id)
     if result != 0:
         return result
     space_begin(task)
-    task.value = 0
-    result = do_munmap(task, addr, length)
-    if result == 0:
-        space_commit(task)
-    space_unlock(task)
-    task.done_ns = now_ns()
-    return result
+    return _leave(task, _perform(task, operation))
+
+
+def _perform(task, operation):
+    """The call itself: words as the calls take them, first to last."""
+    map: MapArgsP = task_map(task)
+    remap: RemapArgsP = task_remap(task)
+    if operation == OP_MAP:
+        map.addr = task.words[0]
+        map.length = task.words[1]
+        map.prot = task.words[2]
+        map.flags = task.words[3]
+        map.file = cython.cast(u32, task.words[4])
+        map.offset = task.words[5]
+        return do_mmap(task, map)
+    if operation == OP_UNMAP:
+        return do_munmap(task, task.words[0], task.words[1])
+    if operation == OP_PROTECT:
+        return do_mprotect(task, task.words[0], task.words[1], task.words[2])
+    if operation == OP_ADVISE:
+        return do_madvise(task, task.words[0], task.words[1], task.words[2])
+    if operation == OP_REMAP:
+        remap.addr = task.words[0]
+        remap.old_length = task.words[1]
+        remap.new_length = task.words[2]
+        remap.flags = task.words[3]
+        remap.new_addr = task.words[4]
+        return do_mremap(task, remap)
+    if operation == OP_SET_BREAK:
+        return do_brk(task, task.words[0])
+    return do_touch(task, task.words[0], task.words[1] != 0, task.words[2])
 
 
 def mm_find(task, mm_id, addr):
@@ -100,7 +138,7 @@ def mm_find(task, mm_id, addr):
 
 def mm_look(task, mm_id, snapshot):
     """Copy what a space is, to task.next and task.labels; with snapshot, take a reference on its
-    tree too: under the mutex of the space that owns it."""
+    trees too: under the mutex of the space that owns them."""
     slot: SlotP
     i: u32
     result: cython.int = space_lock(task, mm_id)
@@ -117,10 +155,22 @@ def mm_look(task, mm_id, snapshot):
         task.tree_nodes = inner_at(task.mem, task.next.root).nodes
     if snapshot and task.next.root != 0:
         ref_add(task.mem, task.next.root, 1)
+    if snapshot and task.next.page_root != 0:
+        ref_add(task.mem, task.next.page_root, 1)
     if snapshot:
         snapshots_add(task.mem.header, 1)
     space_unlock(task)
     return 0
+
+
+def _fork_limit(task):
+    """What a fork that failed has run into."""
+    if task.failure.injected:
+        task.limit = LIMIT_FAULT
+    elif task.failure.site == FAULT_COMMIT_LIMIT:
+        task.limit = LIMIT_COMMIT
+    elif task.failure.site != 0:
+        task.limit = LIMIT_ARENA
 
 
 def mm_repeat_once(task, mm_id, strategy):
@@ -134,13 +184,11 @@ def mm_repeat_once(task, mm_id, strategy):
     copy_state(task_next(task), state_at(parent, parent.word & 1))
     result = dup_mmap(task, state_at(parent, parent.word & 1), strategy, task_stamp(task), False)
     space_unlock(task)
-    if result == -ENOMEM:
-        task.limit = LIMIT_ARENA
     if result != 0:
+        _fork_limit(task)
         return result
     task.sealed_ns = now_ns()
-    if task.next.root != 0:
-        tree_drop(task, task.next.root, task.next.height)
+    space_release(task)
     task.exit_ns = now_ns() - task.sealed_ns
     return 0
 

@@ -1,12 +1,16 @@
 from forkstormd.core.layout cimport *
 from forkstormd.core.atomics cimport *
+from forkstormd.core.retire cimport *
+from forkstormd.core.objects cimport object_put
+from forkstormd.core.pages cimport pages_drop
 from forkstormd.core.heap cimport heap_ensure, node_alloc, node_free, record_free
 from libc.errno cimport ENOMEM
 
 cdef u32 node_new(Mas *mas) noexcept nogil
 cdef int mas_room(Mas *mas) noexcept nogil
 cdef void mas_retire(Mas *mas, int kind, u32 index, int levels) noexcept nogil
-cdef void mas_retired_drop(Task *task) noexcept nogil
+cdef void retired_drop(Task *task) noexcept nogil
+cdef void record_release(Task *task, u32 record) noexcept nogil
 cdef void record_drop(Task *task, u32 record) noexcept nogil
 cdef void tree_drop(Task *task, u32 node, int levels) noexcept nogil
 cdef u32 mas_own(Mas *mas, u32 node, int level) noexcept nogil

@@ -14,6 +14,9 @@ if not cython.compiled:
     from forkstormd.core.atomics import *
     from forkstormd.core.heap import heap_ensure, node_alloc, node_free, record_free
     from forkstormd.core.layout import *
+    from forkstormd.core.objects import object_put
+    from forkstormd.core.pages import pages_drop
+    from forkstormd.core.retire import *
 
 
 def node_new(mas):
@@ -35,7 +38,7 @@ def node_new(mas):
 
 def mas_room(mas):
     """Enough nodes for any one store, and room to retire what it replaces; 0 or -ENOMEM."""
-    if mas.task.retired_count > RETIRED_MAX // 2:
+    if retire_room(mas.task) != 0:
         return -ENOMEM
     if mas.reserve_count >= STORE_NODES:
         return 0
@@ -43,30 +46,39 @@ def mas_room(mas):
 
 
 def mas_retire(mas, kind, index, levels):
-    """Remember what the new version no longer holds. levels: height of a DROP_NODE's subtree."""
-    task: TaskP = mas.task
+    """task_retire, unless it is a record and the old version keeps its records (a fork)."""
     if kind == DROP_RECORD and mas.keep_records:
         return
-    check(task.retired_count < RETIRED_MAX)
-    task.retired[task.retired_count] = cython.cast(u64, index) << 32 | levels << 8 | kind
-    task.retired_count += 1
+    task_retire(mas.task, kind, index, levels)
 
 
-def mas_retired_drop(task):
+def retired_drop(task):
     """Drop what was retired; only after the commit."""
     i: cython.int
     index: u32
+    levels: cython.int
     kind: cython.int
     for i in range(task.retired_count):
         index = cython.cast(u32, task.retired[i] >> 32)
+        levels = (task.retired[i] >> 8) & 255
         kind = task.retired[i] & 255
         if kind == DROP_SHELL:
             node_free(task, index)
         elif kind == DROP_NODE:
-            tree_drop(task, index, (task.retired[i] >> 8) & 255)
+            tree_drop(task, index, levels)
+        elif kind == DROP_TABLE:
+            pages_drop(task, index, levels)
         else:
             record_drop(task, index)
     task.retired_count = 0
+
+
+def record_release(task, record):
+    """Free a record that nobody else has, and its hold on a shared object."""
+    object: u32 = record_at(task.mem, record).object
+    record_free(task, record)
+    if object != 0:
+        object_put(task, object)
 
 
 def record_drop(task, record):
@@ -76,7 +88,7 @@ def record_drop(task, record):
         if ref_add(mem, record, -1) != 0:
             return
         mem.refs[record] = 0  # Another owner gave up its reference in between.
-    record_free(task, record)
+    record_release(task, record)
 
 
 def tree_drop(task, node, levels):

@@ -514,21 +514,24 @@ def _copy_strip(to, table, slot, source, mask):
 
 
 def pages_move(pages, from_addr, to_addr, length):
-    """mremap's move_page_tables: the pages of a range go to another, which is empty and touches it
-    nowhere. Tables are built there, and stay here. 0 or -ENOMEM.
+    """mremap's move_page_tables: the pages of a range go to another one, apart from it and empty;
+    the tables they need are built there. 0 or -ENOMEM.
 
-    Linux moves whole PTE pages where both ends allow it (move_normal_pmd); that is the same but for
-    tables left behind, which unmapping the source frees.
+    Source tables stay, for unmapping to free, but where both ends are aligned to a table's span:
+    Linux moves such tables as they are (move_normal_pmd, move_normal_pud).
     """
     end: u64 = from_addr + length
     ahead: u64 = to_addr - from_addr  # Modulo 2^64, as sums with it are.
     at: u64
     entry: cython.int
+    level: cython.int
+    # Own first what is left and what is built, so that nothing fails half way.
     result: cython.int = _own_range(pages, from_addr, end)
-    if result == 0:
-        result = _build(pages, pages, 3, from_addr, end, ahead)
-    if result == 0:
-        result = _build(pages, pages, 1, from_addr, end, ahead)
+    for level in range(1, 5, 2):
+        if result == 0:
+            result = _build(pages, pages, level, from_addr, end, 0)
+        if result == 0:
+            result = _build(pages, pages, level, from_addr, end, ahead)
     at = _seek_pages(pages, from_addr, end)
     while result == 0 and at < end:
         entry = pages_look(pages, at)
@@ -537,11 +540,14 @@ def pages_move(pages, from_addr, to_addr, length):
         at += PAGE_BYTES
         if at & (STRIP_BYTES - 1) == 0:
             at = _seek_pages(pages, at, end)
-    # Whichever goes is all this transaction's own.
     if result != 0:
         pages_zap(pages, to_addr, to_addr + length)
         return result
-    return pages_zap(pages, from_addr, end)
+    result = pages_zap(pages, from_addr, end)
+    for level in range(1, 5, 2):
+        if result == 0 and ahead & (_span(level) - 1) == 0:
+            result = _free_level(pages, level, from_addr, end, from_addr, end)
+    return result
 
 
 # Letting go.

@@ -4,6 +4,7 @@ from forkstormd.core.lanes cimport Lanes
 from forkstormd.core.maple cimport *
 from forkstormd.core.operations cimport name_of, offset_of
 from forkstormd.core.owning cimport tree_drop
+from forkstormd.core.pages cimport pages_drop, pages_levels
 from forkstormd.core.space cimport *
 
 cdef class Snapshot:
@@ -11,6 +12,10 @@ cdef class Snapshot:
     cdef readonly object info
     cdef u32 root
     cdef u32 height
+    cdef u32 page_root
+    cdef u32 domain
+    cdef u64 task_size
+    cdef u64 serial
     cdef u64 brk
     cdef u64 start_brk
     cdef u64 start_stack

@@ -12,13 +12,15 @@ if not cython.compiled:
     from forkstormd.core.maple import *
     from forkstormd.core.operations import name_of, offset_of
     from forkstormd.core.owning import tree_drop
+    from forkstormd.core.pages import pages_drop, pages_levels
     from forkstormd.core.space import *
 
 
 class Snapshot:
     """The VMAs of a space at one instant. `info` tells the space's figures then.
 
-    Holds one reference on the root: writers copy what it holds, nobody waits for it.
+    Holds one reference on the root, and one on its page tree's: writers copy what it holds,
+    nobody waits for it.
     """
 
     def __enter__(self) -> object:
@@ -35,12 +37,15 @@ class Snapshot:
             return
         self.is_open = False
         snapshots_add(self.lanes.arena.mem.header, -1)
-        if self.root == 0:
+        if self.root == 0 and self.page_root == 0:
             return
         index = self.lanes.begin(None, b"")
         task = self.lanes.task(index)
         task_begin(task, 0)
-        tree_drop(task, self.root, self.height)
+        if self.root != 0:
+            tree_drop(task, self.root, self.height)
+        if self.page_root != 0:
+            pages_drop(task, self.page_root, pages_levels(self.task_size))
         task_end(task)
         self.lanes.idle.append(index)
 
@@ -101,6 +106,12 @@ def space_info(task, mm_id):
             state.mmap_base,
             state.start_brk,
             state.max_map_count,
+            state.privileged != 0,
+            state.thp_alignment != 0,
+            state.overcommit,
+            state.commit_limit,
+            state.linux_version,
+            state.stack_limit,
         ),
         state.brk,
         state.start_stack,
@@ -112,4 +123,7 @@ def space_info(task, mm_id):
         task.tree_nodes,
         state.height,
         task.expires_ns,
+        state.page_tables,
+        state.touched_pages,
+        domain_at(task.mem, state.domain).charged if state.domain != 0 else 0,
     )

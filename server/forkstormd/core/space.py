@@ -19,13 +19,15 @@ if not cython.compiled:
     from errno import ESRCH, ETIMEDOUT
 
     from forkstormd.core.atomics import *
+    from forkstormd.core.commit import *
     from forkstormd.core.heap import heap_populate, slot_free
     from forkstormd.core.layout import *
     from forkstormd.core.maple import mas_init
     from forkstormd.core.mutex import *
-    from forkstormd.core.owning import mas_retired_drop, tree_drop
+    from forkstormd.core.owning import retired_drop, tree_drop
+    from forkstormd.core.pages import pages_drop, pages_levels
 
-    # What an error is about; mm.py has the names.
+    # What an error is about; lanes.py has the names.
     FIELD_NONE = 0
     FIELD_MM_ID = 1
     FIELD_ADDR = 2
@@ -35,12 +37,27 @@ if not cython.compiled:
     FIELD_FILE = 6
     FIELD_OFFSET = 7
     FIELD_STRATEGY = 8
+    FIELD_ADVICE = 9
+    FIELD_OLD_LENGTH = 10
+    FIELD_NEW_LENGTH = 11
+    FIELD_NEW_ADDR = 12
+    FIELD_ACCESS = 13
+    FIELD_FAULT = 14
     LIMIT_NONE = 0
     LIMIT_ARENA = 1
     LIMIT_SPACES = 2
     LIMIT_MAP_COUNT = 3
     LIMIT_PLACEMENT = 4
-    LIMIT_RAM = 5
+    LIMIT_COMMIT = 5
+    LIMIT_FAULT = 6
+    LIMIT_STACK = 7
+
+
+def task_fail(task, error, field, limit):
+    """-error, with what it is about."""
+    task.field = field
+    task.limit = limit
+    return -error
 
 
 def task_begin(task, deadline_ns):
@@ -51,6 +68,9 @@ def task_begin(task, deadline_ns):
     task.limit = LIMIT_NONE
     task.exit_ns = 0
     task.retired_count = 0
+    task.charged = 0
+    task.pages_ns = 0
+    task.failure.site = 0
     task.locked_ns = task.prepared_ns = task.filled_ns = task.sealed_ns = 0
     work.nodes_allocated = 0
     work.slots_written = 0
@@ -129,7 +149,8 @@ def space_commit(task):
     task.next.result = task.value
     copy_state(state_at(slot, 1 - (slot.word & 1)), task_next(task))
     word_publish(slot, slot.word ^ 1)
-    mas_retired_drop(task)
+    commit_settle(task, state_at(slot, 1 - (slot.word & 1)), task_next(task))
+    retired_drop(task)
 
 
 def space_id(index, word):
@@ -144,11 +165,11 @@ def space_publish(task, index, expires_ns):
     i: u32
     if word == 0:
         word = 1 << 2
-    slot.serial = serial_next(task.mem.header)
     slot.expires_ns = expires_ns
     slot.label_bytes = task.label_bytes
     for i in range(task.label_bytes):
         slot.labels[i] = task.labels[i]
+    task.next.serial = serial_next(task.mem.header)
     task.next.version = 1
     task.next.request_high = task.request_high
     task.next.request_low = task.request_low
@@ -171,7 +192,17 @@ def space_exit(task, mm_id):
     copy_state(task_next(task), state_at(slot, slot.word & 1))
     word_publish(slot, ((slot.word >> 2) + 1) << 2)
     mutex_release(slot.lock)
-    if task.next.root != 0:
-        tree_drop(task, task.next.root, task.next.height)
+    space_release(task)
+    domain_put(task, task.next.domain)
     slot_free(task, index)
     return 0
+
+
+def space_release(task):
+    """Free what the space with the state task.next holds, and which nobody can find any more."""
+    state: StateP = task_next(task)
+    if state.root != 0:
+        tree_drop(task, state.root, state.height)
+    if state.page_root != 0:
+        pages_drop(task, state.page_root, pages_levels(state.task_size))
+    domain_uncharge(task, state.domain, state.charged)

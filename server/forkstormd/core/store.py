@@ -8,7 +8,7 @@ Published nodes are immutable. A store first makes the path from the root to its
 (copies what another transaction built, mas_own_path) and from there on changes nodes in place;
 a tree under construction is owned already, so the same code is both the path-copying store
 and the transient mode of a fork. What the copies replace is retired and dropped only after the
-new root is published (mas_retired_drop): the order is take references, commit, drop.
+new root is published (retired_drop): the order is take references, commit, drop.
 
     exact range, record over record     one slot                                  O(1)
     fits its leaf                       slots move within the leaf, gaps climb    O(height)

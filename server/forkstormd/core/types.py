@@ -76,7 +76,8 @@ class SpaceParams:
     privileged: CAP_SYS_RAWIO, to map below mmap_min_addr. thp_alignment: mappings that can have
     huge pages are placed at 2 MiB boundaries. overcommit: 0, or 2 for a strict commit limit,
     commit_limit_pages (0: the machine's RAM and swap). linux_version: major * 1000 + minor,
-    where versions differ. stack_limit_bytes: RLIMIT_STACK.
+    where versions differ. stack_limit_bytes: RLIMIT_STACK. lsm_min_addr: as mmap_min_addr for
+    hints, placement and stack growth only, CONFIG_LSM_MMAP_MIN_ADDR (64 KiB in most kernels).
     """
 
     task_size: int = TASK_SIZE
@@ -90,6 +91,7 @@ class SpaceParams:
     commit_limit_pages: int = 0
     linux_version: int = LINUX_VERSION
     stack_limit_bytes: int = STACK_LIMIT_BYTES
+    lsm_min_addr: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,7 +181,8 @@ class Work(NamedTuple):
 
 
 class ForkResult(NamedTuple):
-    """A published child. seal_ns is not part of core_ns; phases are 0 unless asked for."""
+    """A published child. seal_ns and pages_ns (copying page tables) are not part of core_ns;
+    phases but pages_ns are 0 unless asked for."""
 
     child: int
     vma_count: int
@@ -189,6 +192,7 @@ class ForkResult(NamedTuple):
     prepare_ns: int
     entries_ns: int
     seal_ns: int
+    pages_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)

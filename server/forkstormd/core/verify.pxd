@@ -2,6 +2,8 @@ from forkstormd.core.layout cimport *
 from forkstormd.core.atomics cimport *
 from forkstormd.core.maple cimport leaf_gap, inner_gap
 from forkstormd.core.vma cimport vma_account, VM_SPECIAL
+from forkstormd.core.objects cimport object_facts
+from forkstormd.core.pages cimport page_tree_facts, pages_levels
 from forkstormd.core.lanes cimport Lanes
 from forkstormd.core.snapshot cimport Snapshot
 
@@ -10,6 +12,7 @@ cdef class TreeCheck:
     cdef Mem *mem
     cdef list violations
     cdef set seen
+    cdef set objects
     cdef State *totals
     cdef State space
     cdef u32 specials
@@ -18,3 +21,5 @@ cdef class TreeCheck:
     cdef u64 node(self, u32 node, int levels, u64 low, u64 high, bint is_root) except? 0
     cdef u64 leaf(self, u32 node, u64 low, u64 high, bint is_root) except? 0
     cdef record(self, u32 record, u64 first, u64 last, bint special)
+
+cdef set _file_objects(Mem *mem)

@@ -19,6 +19,8 @@ if not cython.compiled:
     from forkstormd.core.layout import *
     from forkstormd.core.layout import State
     from forkstormd.core.maple import inner_gap, leaf_gap
+    from forkstormd.core.objects import object_facts
+    from forkstormd.core.pages import page_tree_facts, pages_levels
     from forkstormd.core.vma import VM_SPECIAL, vma_account
 
 VIOLATIONS_MAX = 100
@@ -45,6 +47,9 @@ def _verify_snapshot(mm: object, snapshot: object) -> list:
     elif shot.height != 0:
         check.wrong(0, "an empty tree has a height")
     found = check.figures()
+    tables, pages = check.page_tree(shot.page_root, shot.task_size)
+    found["page_tables"] = tables
+    found["touched_pages"] = pages
     expected = {
         "map_count": info.vma_count,
         "total_vm": info.total_vm,
@@ -53,18 +58,20 @@ def _verify_snapshot(mm: object, snapshot: object) -> list:
         "stack_vm": info.stack_vm,
         "charged": info.charged_pages,
         "nodes": info.node_count,
+        "page_tables": info.page_table_count,
+        "touched_pages": info.touched_page_count,
     }
     for name, value in expected.items():
         if found[name] != value:
             check.wrong(shot.root, f"{name} is {value}, the tree has {found[name]}")
-    if alone and shot.root != 0:
-        _check_references(mm, check, shot.root, info)
+    if alone:
+        _check_references(mm, check, [root for root in (shot.root, shot.page_root) if root], info)
     return check.violations[:VIOLATIONS_MAX]
 
 
-def _check_references(mm: object, check: object, root: object, info: object) -> None:
+def _check_references(mm: object, check: object, roots: list, info: object) -> None:
     """Only snapshots share trees. When ours was the only one throughout, and nobody wrote to the
-    space, its root has one owner more than the space, and everything else in it just one."""
+    space, its roots have one owner more than the space, and everything else in them just one."""
     walk: TreeCheck = check
     shared = {index for index in walk.seen if walk.mem.refs[index] != 0}
     if walk.mem.header.snapshots != 1:
@@ -74,9 +81,10 @@ def _check_references(mm: object, check: object, root: object, info: object) -> 
             return
     except CoreError:
         return  # It has ended meanwhile.
-    if walk.mem.refs[root] != 1:
-        walk.wrong(root, f"the root has {walk.mem.refs[root] + 1} owners, not 2")
-    for index in sorted(shared - {root}):
+    for root in roots:
+        if walk.mem.refs[root] != 1:
+            walk.wrong(root, f"the root has {walk.mem.refs[root] + 1} owners, not 2")
+    for index in sorted(shared - set(roots)):
         walk.wrong(index, f"has {walk.mem.refs[index] + 1} owners, not 1")
 
 
@@ -87,6 +95,7 @@ class TreeCheck:
         self.mm = mm
         self.violations = []
         self.seen = set()
+        self.objects = set()
         self.nodes = 0
         self.specials = 0
         self.mem = self.mm.arena.mem
@@ -130,6 +139,10 @@ class TreeCheck:
             return False
         self.seen.add(index)
         return True
+
+    def page_tree(self, root: object, task_size: object) -> tuple:
+        """Check a page tree; its (tables, pages)."""
+        return page_tree_facts(self.mem, self, root, pages_levels(task_size))
 
     def node(self, node, levels, low, high, is_root):
         """Check a subtree; its largest gap."""
@@ -218,6 +231,8 @@ class TreeCheck:
             self.wrong(record, f"is {vma.start:#x}-{vma.end:#x}")
         if ((vma.flags & VM_SPECIAL) != 0) != special:
             self.wrong(record, f"flags {vma.flags:#x}, special mark {special}")
+        if vma.object != 0:
+            self.objects.add(vma.object)
         self.specials += special
         self.space.map_count += 1
         vma_account(self.totals, vma.flags, (vma.end - vma.start) >> PAGE_SHIFT)
@@ -255,22 +270,28 @@ def audit(mm: object) -> object:
         records -= lane.record_count
     after = _moving(mm)
     check: TreeCheck
-    spaces = charged = vmas = 0
+    spaces = charged = vmas = tables = 0
     reachable: set = set()
+    objects: set = _file_objects(mem)
     for mm_id in mm.ids():
         try:
             with mm.snapshot(mm_id) as snapshot:
                 info = snapshot.info
                 check = TreeCheck(mm)
-                _collect(check, snapshot)
+                tables += _collect(check, snapshot)
         except CoreError as error:
             if error.reason != "NO_SUCH_SPACE":
                 raise
             continue
         reachable |= check.seen
+        objects |= check.objects
         spaces += 1
         charged += info.charged_pages
         vmas += info.vma_count
+    check = TreeCheck(mm)
+    for index in sorted(objects):
+        object_facts(mem, check, index)
+    reachable |= check.seen
     reachable_nodes = sum(1 for index in reachable if mem.kind[index // BLOCK_UNITS] == KIND_NODES)
     return Audit(
         spaces,
@@ -285,11 +306,29 @@ def audit(mm: object) -> object:
         before == after and not before[1] and before[2] == 0 and header.space_count == spaces,
         (header.claimed_blocks - header.first_block) * BLOCK_BYTES,
         header.capacity_bytes,
+        header.page_tables,
+        tables,
+        header.objects,
+        len(objects),
     )
 
 
-def _collect(check: object, snapshot: object) -> None:
+def _file_objects(mem):
+    """The objects of files that were written to: they live as long as the file table."""
+    file: u32
+    found = set()
+    for file in range(1, mem.header.file_count + 1):
+        if file_entry_at(mem, file).object != 0:
+            found.add(file_entry_at(mem, file).object)
+    return found
+
+
+def _collect(check: object, snapshot: object) -> object:
+    """Everything a space holds into check.seen and check.objects; its page tables."""
     shot: Snapshot = snapshot
     walk: TreeCheck = check
     if shot.root != 0:
         walk.node(shot.root, shot.height, 0, MAX_INDEX, True)
+    if shot.domain != 0:
+        walk.seen.add(shot.domain)
+    return walk.page_tree(shot.page_root, shot.task_size)[0]

@@ -13,10 +13,14 @@ import cython
 if not cython.compiled:
     from errno import ENOMEM
 
+    from forkstormd.core.anon import anon_joinable, anon_mergeable, anon_of, anon_own
     from forkstormd.core.atomics import copy_record
-    from forkstormd.core.heap import heap_ensure, record_alloc, record_free
+    from forkstormd.core.heap import heap_ensure, record_alloc
     from forkstormd.core.layout import *
     from forkstormd.core.maple import *
+    from forkstormd.core.objects import object_get
+    from forkstormd.core.owning import record_release
+    from forkstormd.core.space import LIMIT_ARENA, LIMIT_MAP_COUNT
     from forkstormd.core.store import mas_store_pieces
 
     # Bits of vm_flags, with the values of include/linux/mm.h.
@@ -38,23 +42,34 @@ if not cython.compiled:
     VM_SOFTDIRTY = 0x8000000
     VM_NOHUGEPAGE = 0x40000000
     VM_DROPPABLE = 1 << 40
+    VM_SEQ_READ = 0x8000
+    VM_RAND_READ = 0x10000
+    VM_HUGEPAGE = 0x20000000
     # What a fork treats specially.
     VM_SPECIAL = VM_DONTCOPY | VM_WIPEONFORK
     # stack_guard_gap: pages kept free below a GROWSDOWN area.
     GUARD_PAGES = 256
+    # On which sides vma_replace merges.
+    MERGE_NONE = 0
+    MERGE_LEFT = 1
+    MERGE_RIGHT = 2
+    MERGE_BOTH = 3
 
 
-def vma_can_merge(left, right):
+def vma_can_merge(task, left, right):
     """I1: two touching VMAs are one if flags, file and page offset continue, and their
-    anonymous pages belong together."""
-    if left.end != right.start or left.file != right.file:
+    anonymous memory may be one (A2)."""
+    mem: MemP = task.mem
+    a: RecordP = record_at(mem, left)
+    b: RecordP = record_at(mem, right)
+    if a.end != b.start or a.file != b.file:
         return False
     # SOFTDIRTY says that pages changed lately, nothing about the mapping (vma_merge's rule).
-    if ((left.flags ^ right.flags) & ~cython.cast(u64, VM_SOFTDIRTY)) != 0:
+    if ((a.flags ^ b.flags) & ~cython.cast(u64, VM_SOFTDIRTY)) != 0:
         return False
-    if left.pgoff + ((left.end - left.start) >> PAGE_SHIFT) != right.pgoff:
+    if a.pgoff + ((a.end - a.start) >> PAGE_SHIFT) != b.pgoff or a.policy != b.policy:
         return False
-    return left.anon == right.anon and left.policy == right.policy
+    return anon_mergeable(anon_of(task, left), anon_of(task, right))
 
 
 def vma_account(state, flags, pages):
@@ -80,7 +95,8 @@ def vma_guard_start(record):
 
 
 def vma_new(task, start, end, flags, pgoff, file):
-    """A record, or 0 when there is no memory."""
+    """A record of the running transaction's space, without anonymous memory; 0 when there is no
+    memory."""
     index: u32 = record_alloc(task)
     record: RecordP
     if index == 0:
@@ -90,11 +106,30 @@ def vma_new(task, start, end, flags, pgoff, file):
     record.end = end
     record.flags = flags
     record.pgoff = pgoff
-    record.writer = 0
+    record.writer = task.next.serial
     record.anon = 0
     record.file = file
-    record.unused = 0
+    record.object = 0
     record.policy = 0
+    return index
+
+
+def vma_part(task, record, start, end, flags, anon):
+    """A new record for the part [start, end) of a VMA, with these flags; I7: the page offset
+    moves along. heap_ensure has made sure of it. anon: anon_own of the VMA, which is the same
+    for all its parts."""
+    index: u32 = record_alloc(task)
+    part: RecordP
+    copy_record(task.mem.base, index, record)
+    part = record_at(task.mem, index)
+    part.pgoff += (start - part.start) >> PAGE_SHIFT
+    part.start = start
+    part.end = end
+    part.flags = flags
+    part.writer = task.next.serial
+    part.anon = anon
+    if part.object != 0:
+        object_get(task, part.object)
     return index
 
 
@@ -108,18 +143,6 @@ def vma_splits_one(mas, start, end):
     return record.start < start and end < record.end
 
 
-def _cut(task, record, start, end):
-    """A new record for the part [start, end) of a VMA. I7: the page offset moves along."""
-    index: u32 = record_alloc(task)
-    part: RecordP
-    copy_record(task.mem.base, index, record)
-    part = record_at(task.mem, index)
-    part.pgoff += (start - part.start) >> PAGE_SHIFT
-    part.start = start
-    part.end = end
-    return index
-
-
 def _piece(mas, record, last):
     count: cython.int = mas.piece_count
     mas.piece_last[count] = last
@@ -130,11 +153,12 @@ def _piece(mas, record, last):
     mas.piece_count = count + 1
 
 
-def vma_replace(mas, state, start, end, record):
+def vma_replace(mas, state, start, end, record, merge):
     """Make [start, end) the VMA `record`, or empty (0), in mas's tree and in state's counts.
 
-    What is there goes; a VMA that reaches over an end keeps its other part (I7); a new VMA
-    merges with what then touches it (I5). The record belongs to the tree afterwards. O(VMAs
+    What is there goes; a VMA that reaches over an end keeps its other part (I7). The new VMA
+    merges (I5) with what then touches it, on the sides that `merge` allows: both of them only
+    if their anonymous memory can be one too. The record belongs to the tree afterwards. O(VMAs
     removed + height). Returns 0, or -ENOMEM with nothing changed (the record is then still the
     caller's).
     """
@@ -143,12 +167,15 @@ def vma_replace(mas, state, start, end, record):
     new: RecordP
     old: RecordP
     index: u32
+    before: u32 = 0
+    after: u32 = 0
     left: u32 = 0
     right: u32 = 0
     first: u64 = start
     last: u64 = end
     low: u64
     high: u64
+    anon: u64 = 0
     removed: u64 = 0
     result: cython.int
     if heap_ensure(task, STORE_NODES, 8) != 0:
@@ -161,12 +188,14 @@ def vma_replace(mas, state, start, end, record):
             break
         low = old.start
         high = old.end
+        if low < start or high > end:
+            anon = anon_own(task, index)
         if low < start:
-            left = _cut(task, index, low, start)
+            left = vma_part(task, index, low, start, old.flags, anon)
             first = low
             low = start
         if high > end:
-            right = _cut(task, index, end, high)
+            right = vma_part(task, index, end, high, old.flags, anon)
             last = high
             high = end
         vma_account(state, old.flags, -cython.cast(i64, (high - low) >> PAGE_SHIFT))
@@ -175,29 +204,39 @@ def vma_replace(mas, state, start, end, record):
     if record != 0:
         new = record_at(mem, record)
         vma_account(state, new.flags, (end - start) >> PAGE_SHIFT)
-        if left != 0:
-            if vma_can_merge(record_at(mem, left), new):
-                new.start = record_at(mem, left).start
-                new.pgoff = record_at(mem, left).pgoff
-                record_free(task, left)
+        if merge & MERGE_LEFT and start > 0:
+            before = left if left != 0 else mas_walk(mas, start - 1)
+            if before != 0 and not vma_can_merge(task, before, record):
+                before = 0
+        if merge & MERGE_RIGHT:
+            after = right if right != 0 else mas_walk(mas, end)
+            if after != 0 and not (
+                vma_can_merge(task, record, after)
+                and (before == 0 or anon_joinable(anon_of(task, before), anon_of(task, after)))
+            ):
+                after = 0
+        if before != 0:
+            old = record_at(mem, before)
+            new.start = old.start
+            new.pgoff = old.pgoff
+            if new.anon == 0:
+                new.anon = old.anon
+            if before == left:
+                record_release(task, left)
                 left = 0
-        elif start > 0:
-            index = mas_walk(mas, start - 1)
-            if index != 0 and vma_can_merge(record_at(mem, index), new):
-                new.start = record_at(mem, index).start
-                new.pgoff = record_at(mem, index).pgoff
-                first = new.start
+            else:
+                first = old.start
                 removed += 1
-        if right != 0:
-            if vma_can_merge(new, record_at(mem, right)):
-                new.end = record_at(mem, right).end
-                record_free(task, right)
+        if after != 0:
+            old = record_at(mem, after)
+            new.end = old.end
+            if new.anon == 0:
+                new.anon = old.anon
+            if after == right:
+                record_release(task, right)
                 right = 0
-        else:
-            index = mas_walk(mas, end)
-            if index != 0 and vma_can_merge(new, record_at(mem, index)):
-                new.end = record_at(mem, index).end
-                last = new.end
+            else:
+                last = old.end
                 removed += 1
     mas.piece_count = 0
     if left != 0:
@@ -208,4 +247,72 @@ def vma_replace(mas, state, start, end, record):
     state.map_count += (left != 0) + (record != 0) + (right != 0) - removed
     result = mas_store_pieces(mas, first, last - 1)
     check(result == 0)
+    return result
+
+
+def vma_change(mas, state, vma, start, end, flags):
+    """Give the part [start, end) of a VMA other flags (vma_modify): I6.
+
+    It joins the neighbours it then matches; what it leaves of the VMA becomes VMAs of their
+    own, which max_map_count may forbid: -ENOMEM, and when only the second of two splits is
+    forbidden the first one stays (section 11). Limit and arena are told apart by task.limit.
+    """
+    task: TaskP = mas.task
+    old: RecordP = record_at(task.mem, vma)
+    low: u64 = old.start
+    high: u64 = old.end
+    new: u32
+    splits: u64 = 0
+    anon: u64 = anon_own(task, vma)
+    result: cython.int
+    if heap_ensure(task, STORE_NODES, 8) != 0:
+        task.limit = LIMIT_ARENA
+        return -ENOMEM
+    new = vma_part(task, vma, start, end, flags, anon)
+    if not (
+        (start == low and _merges(mas, new, start - 1, True))
+        or (end == high and _merges(mas, new, end, False))
+    ):
+        splits = (start > low) + (end < high)
+    if splits != 0 and state.map_count + splits > state.max_map_count:
+        record_release(task, new)
+        task.limit = LIMIT_MAP_COUNT
+        if splits == 2 and state.map_count < state.max_map_count:
+            result = vma_split(mas, state, vma, start)
+            if result != 0:
+                return result
+        return -ENOMEM
+    result = vma_replace(mas, state, start, end, new, MERGE_BOTH)
+    if result != 0:
+        record_release(task, new)
+        task.limit = LIMIT_ARENA
+    return result
+
+
+def _merges(mas, new, at, before):
+    """Whether a changed VMA will merge with its neighbour at this address."""
+    task: TaskP = mas.task
+    index: u32
+    if at == MAX_INDEX:
+        return False
+    index = mas_walk(mas, at)
+    if index == 0:
+        return False
+    return vma_can_merge(task, index, new) if before else vma_can_merge(task, new, index)
+
+
+def vma_split(mas, state, vma, at):
+    """Cut a VMA in two at an address within it, whatever the limit. 0 or -ENOMEM (arena)."""
+    task: TaskP = mas.task
+    old: RecordP = record_at(task.mem, vma)
+    part: u32
+    result: cython.int
+    if heap_ensure(task, STORE_NODES, 8) != 0:
+        task.limit = LIMIT_ARENA
+        return -ENOMEM
+    part = vma_part(task, vma, old.start, at, old.flags, anon_own(task, vma))
+    result = vma_replace(mas, state, old.start, at, part, MERGE_NONE)
+    if result != 0:
+        record_release(task, part)
+        task.limit = LIMIT_ARENA
     return result

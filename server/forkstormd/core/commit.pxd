@@ -1,0 +1,18 @@
+from forkstormd.core.layout cimport *
+from forkstormd.core.atomics cimport *
+from forkstormd.core.heap cimport record_alloc, refill_records, record_free
+from libc.errno cimport ENOMEM
+
+cdef enum:
+    OVERCOMMIT_GUESS = 0
+    OVERCOMMIT_ALWAYS = 1
+    OVERCOMMIT_NEVER = 2
+
+cdef u32 domain_new(Task *task, u64 limit) noexcept nogil
+cdef void domain_get(Task *task, u32 domain) noexcept nogil
+cdef void domain_put(Task *task, u32 domain) noexcept nogil
+cdef int commit_charge(Task *task, State *state, u64 pages) noexcept nogil
+cdef void commit_uncharge(Task *task, State *state, u64 pages) noexcept nogil
+cdef void domain_uncharge(Task *task, u32 domain, u64 pages) noexcept nogil
+cdef void commit_settle(Task *task, State *before, State *after) noexcept nogil
+cdef void commit_undo(Task *task, State *state) noexcept nogil

@@ -1,0 +1,293 @@
+"""mmap(2) and munmap(2) on a space, as Linux 6.18 does them.
+
+Every call of this kind (protect.py, advise.py, remap.py, brk.py and fault.py are the others) takes
+the raw Linux arguments, works on task.mas[0] and task.next of a space that is locked and begun
+(space.py), and returns 0 or a negative errno; task.field names the argument at fault, task.limit
+the limit that was hit, task.value the answer. The order of the checks is the kernel's, since it
+decides which errno a call with several faults gets. mmap and munmap that fail change nothing;
+of the others, some stop half way, as Linux does, and what they did stays.
+"""
+
+import cython
+
+if not cython.compiled:
+    from errno import EACCES, EBADF, EEXIST, EINVAL, ENOMEM, EOPNOTSUPP, EOVERFLOW
+
+    from forkstormd.core.atomics import serial_next
+    from forkstormd.core.commit import *
+    from forkstormd.core.heap import heap_ensure
+    from forkstormd.core.layout import *
+    from forkstormd.core.maple import *
+    from forkstormd.core.objects import object_new, object_put
+    from forkstormd.core.pages import *
+    from forkstormd.core.placement import *
+    from forkstormd.core.retire import *
+    from forkstormd.core.space import *
+    from forkstormd.core.vma import *
+
+    # Flags of mmap(2), with the values of x86-64.
+    MAP_SHARED = 0x1
+    MAP_PRIVATE = 0x2
+    MAP_SHARED_VALIDATE = 0x3
+    MAP_DROPPABLE = 0x8
+    MAP_TYPE = 0xF
+    MAP_ANONYMOUS = 0x20
+    MAP_GROWSDOWN = 0x100
+    MAP_NORESERVE = 0x4000
+    MAP_STACK = 0x20000
+    MAP_FIXED_NOREPLACE = 0x100000
+    # What MAP_SHARED_VALIDATE knows (LEGACY_MAP_MASK of the kernel).
+    MAP_VALIDATED = 0x7E07F9F3
+    ACCESS_READ = 1
+    ACCESS_WRITE = 2
+    # The largest file, in bytes (MAX_LFS_FILESIZE): pages beyond it cannot be mapped.
+    FILE_BYTES_MAX = 0x7FFF_FFFF_FFFF_FFFF
+    # What one call may use up between two looks at the magazines, beyond what a store ensures.
+    CALL_NODES = 448
+    CALL_RECORDS = 32
+
+
+def call_room(task):
+    """Memory for a call that must not fail once it has begun to change things; 0 or -ENOMEM."""
+    if heap_ensure(task, CALL_NODES, CALL_RECORDS) != 0 or retire_room(task) != 0:
+        return task_fail(task, ENOMEM, FIELD_NONE, LIMIT_ARENA)
+    return 0
+
+
+def do_mmap(task, args):
+    """mmap(2): task.value is the address. Rules: semantics of section 2, checks 1 to 11."""
+    state: StateP = task_next(task)
+    mas: MasP = task_mas(task, 0)
+    anonymous: cython.bint = (args.flags & MAP_ANONYMOUS) != 0
+    thp: cython.int
+    flags: u64
+    addr: u64
+    end: u64
+    pages: u64
+    present: u64
+    record: u32
+    object: u32 = 0
+    result: cython.int
+    if args.offset & (PAGE_BYTES - 1):
+        return task_fail(task, EINVAL, FIELD_OFFSET, LIMIT_NONE)
+    if not anonymous and not 0 < args.file <= task.mem.header.file_count:
+        return task_fail(task, EBADF, FIELD_FILE, LIMIT_NONE)
+    if args.length == 0:
+        return task_fail(task, EINVAL, FIELD_LENGTH, LIMIT_NONE)
+    if args.flags & MAP_FIXED_NOREPLACE:
+        args.flags |= MAP_FIXED
+    if not args.flags & MAP_FIXED:
+        args.addr = round_hint_to_min(state, args.addr)
+    args.length = page_align(args.length)
+    if args.length == 0:
+        return task_fail(task, ENOMEM, FIELD_LENGTH, LIMIT_NONE)
+    if not anonymous and args.offset > MAX_INDEX - args.length:
+        return task_fail(task, EOVERFLOW, FIELD_OFFSET, LIMIT_NONE)
+    if state.map_count > state.max_map_count:
+        return task_fail(task, ENOMEM, FIELD_NONE, LIMIT_MAP_COUNT)
+    if anonymous:
+        thp = THP_NEVER if args.flags & MAP_TYPE == MAP_SHARED else THP_WITHOUT_HINT
+        args.offset = 0
+    else:
+        thp = thp_of_file(task.mem, args.file)
+    result = get_unmapped_area(task, args.addr, args.length, args.flags, thp, args.offset)
+    if result != 0:
+        return result
+    addr = task.value
+    end = addr + args.length
+    if args.flags & MAP_FIXED_NOREPLACE and range_mapped(mas, addr, end):
+        return task_fail(task, EEXIST, FIELD_ADDR, LIMIT_NONE)
+    flags = _anonymous_flags(task, args) if anonymous else _file_flags(task, args)
+    if flags == 0:
+        return -task.error
+    if state.map_count >= state.max_map_count and vma_splits_one(mas, addr, end):
+        return task_fail(task, ENOMEM, FIELD_NONE, LIMIT_MAP_COUNT)
+    pages = args.length >> PAGE_SHIFT
+    if call_room(task) != 0:
+        return -ENOMEM
+    if flags & VM_ACCOUNT:
+        # What the new mapping replaces was promised already.
+        present = _accounted(task, addr, end)
+        if pages > present and commit_charge(task, state, pages - present) != 0:
+            return task_fail(task, ENOMEM, FIELD_LENGTH, LIMIT_COMMIT)
+    elif anonymous and flags & VM_SHARED:
+        if not flags & VM_NORESERVE and commit_charge(task, state, pages) != 0:
+            return task_fail(task, ENOMEM, FIELD_LENGTH, LIMIT_COMMIT)
+        object = _new_object(task, pages, not flags & VM_NORESERVE)
+        if object == 0:
+            return task_fail(task, ENOMEM, FIELD_NONE, LIMIT_ARENA)
+    if unmap_pages(task, addr, end) != 0:
+        if object != 0:
+            object_put(task, object)
+        return task_fail(task, ENOMEM, FIELD_NONE, LIMIT_ARENA)
+    record = vma_new(task, addr, end, flags, args.offset >> PAGE_SHIFT, args.file)
+    if object != 0:
+        record_at(task.mem, record).object = object
+    result = vma_replace(mas, state, addr, end, record, MERGE_BOTH)
+    check(result == 0)
+    return result
+
+
+def _new_object(task, pages, charged):
+    """The object behind a shared anonymous mapping; it takes over what was charged for it."""
+    state: StateP = task_next(task)
+    index: u32 = object_new(task)
+    object: SharedObjectP
+    if index == 0:
+        return 0
+    object = object_at(task.mem, index)
+    if charged and state.domain != 0:
+        domain_get(task, state.domain)
+        object.domain = state.domain
+        object.charged = pages
+        task.charged -= pages
+    return index
+
+
+def range_mapped(mas, start, end):
+    """Whether any VMA lies in [start, end)."""
+    index: u32 = mas_find(mas, start)
+    return index != 0 and record_at(mas.mem, index).start < end
+
+
+def _accounted(task, start, end):
+    """Pages of ACCOUNT VMAs in [start, end); O(VMAs there)."""
+    mas: MasP = task_mas(task, 0)
+    record: RecordP
+    pages: u64 = 0
+    index: u32 = mas_find(mas, start)
+    while index != 0:
+        record = record_at(task.mem, index)
+        if record.start >= end:
+            break
+        if record.flags & VM_ACCOUNT:
+            pages += (min(record.end, end) - max(record.start, start)) >> PAGE_SHIFT
+        index = mas_next(mas)
+    return pages
+
+
+def _reserve_flags(state, flags, map_flags):
+    """NORESERVE and ACCOUNT of a mapping. Strict overcommit ignores MAP_NORESERVE."""
+    if map_flags & MAP_NORESERVE and state.overcommit != OVERCOMMIT_NEVER:
+        flags |= VM_NORESERVE
+    if (flags & (VM_SHARED | VM_WRITE | VM_NORESERVE)) == VM_WRITE:
+        flags |= VM_ACCOUNT
+    return flags
+
+
+def _file_flags(task, args):
+    """vm_flags of a file mapping, or 0 with task.error. Check 9."""
+    kind: u64 = args.flags & MAP_TYPE
+    access: u32 = file_entry_at(task.mem, args.file).access
+    flags: u64 = args.prot & (VM_READ | VM_WRITE | VM_EXEC)
+    flags |= VM_MAYREAD | VM_MAYWRITE | VM_MAYEXEC
+    task.error = 0
+    if args.length > FILE_BYTES_MAX or args.offset > FILE_BYTES_MAX - args.length:
+        task.error = -task_fail(task, EOVERFLOW, FIELD_OFFSET, LIMIT_NONE)
+    elif kind == MAP_SHARED_VALIDATE and args.flags & ~cython.cast(u64, MAP_VALIDATED):
+        task.error = -task_fail(task, EOPNOTSUPP, FIELD_FLAGS, LIMIT_NONE)
+    elif kind != MAP_SHARED and kind != MAP_PRIVATE and kind != MAP_SHARED_VALIDATE:
+        task.error = -task_fail(task, EINVAL, FIELD_FLAGS, LIMIT_NONE)
+    elif kind != MAP_PRIVATE and flags & VM_WRITE and not access & ACCESS_WRITE:
+        task.error = -task_fail(task, EACCES, FIELD_PROT, LIMIT_NONE)
+    elif not access & ACCESS_READ:
+        task.error = -task_fail(task, EACCES, FIELD_FILE, LIMIT_NONE)
+    elif args.flags & MAP_GROWSDOWN:
+        task.error = -task_fail(task, EINVAL, FIELD_FLAGS, LIMIT_NONE)
+    if task.error != 0:
+        return 0
+    if kind != MAP_PRIVATE:
+        flags |= VM_SHARED | VM_MAYSHARE
+        if not access & ACCESS_WRITE:
+            # I2: a shared mapping of a file opened read-only can never become writable.
+            flags &= ~cython.cast(u64, VM_MAYWRITE | VM_SHARED)
+    if args.flags & MAP_STACK:
+        flags |= VM_NOHUGEPAGE
+    return _reserve_flags(task_next(task), flags, args.flags)
+
+
+def _anonymous_flags(task, args):
+    """vm_flags of an anonymous mapping, or 0 with task.error; sets file and offset (I3)."""
+    kind: u64 = args.flags & MAP_TYPE
+    flags: u64 = args.prot & (VM_READ | VM_WRITE | VM_EXEC)
+    flags |= VM_MAYREAD | VM_MAYWRITE | VM_MAYEXEC
+    args.file = 0
+    args.offset = task.value
+    task.error = 0
+    if kind != MAP_SHARED and kind != MAP_PRIVATE and kind != MAP_DROPPABLE:
+        task.error = -task_fail(task, EINVAL, FIELD_FLAGS, LIMIT_NONE)
+        return 0
+    if args.flags & MAP_GROWSDOWN and kind != MAP_PRIVATE:
+        task.error = -task_fail(task, EINVAL, FIELD_FLAGS, LIMIT_NONE)
+        return 0
+    if kind == MAP_SHARED:
+        flags |= VM_SHARED | VM_MAYSHARE
+        args.offset = 0
+        args.file = SHARED_OBJECT + cython.cast(u32, serial_next(task.mem.header) % SHARED_OBJECT)
+    elif kind == MAP_DROPPABLE:
+        flags |= VM_DROPPABLE | VM_NORESERVE | VM_WIPEONFORK | VM_DONTDUMP
+    if args.flags & MAP_GROWSDOWN:
+        flags |= VM_GROWSDOWN
+    if args.flags & MAP_STACK:
+        flags |= VM_NOHUGEPAGE
+    return _reserve_flags(task_next(task), flags, args.flags)
+
+
+def do_munmap(task, addr, length):
+    """munmap(2): section 4. Nothing mapped in the range is no error."""
+    state: StateP = task_next(task)
+    mas: MasP = task_mas(task, 0)
+    task.value = 0
+    if addr & (PAGE_BYTES - 1) or addr > state.task_size:
+        return task_fail(task, EINVAL, FIELD_ADDR, LIMIT_NONE)
+    if length > state.task_size - addr:
+        return task_fail(task, EINVAL, FIELD_LENGTH, LIMIT_NONE)
+    length = page_align(length)
+    if length == 0:
+        return task_fail(task, EINVAL, FIELD_LENGTH, LIMIT_NONE)
+    if not range_mapped(mas, addr, addr + length):
+        return 0
+    if state.map_count >= state.max_map_count and vma_splits_one(mas, addr, addr + length):
+        return task_fail(task, ENOMEM, FIELD_NONE, LIMIT_MAP_COUNT)
+    return unmap_range(task, addr, addr + length)
+
+
+def unmap_range(task, start, end):
+    """Remove everything in [start, end), whatever the limit; 0, or -ENOMEM with nothing changed."""
+    if call_room(task) != 0:
+        return -ENOMEM
+    if (
+        unmap_pages(task, start, end) != 0
+        or vma_replace(task_mas(task, 0), task_next(task), start, end, 0, MERGE_NONE) != 0
+    ):
+        return task_fail(task, ENOMEM, FIELD_NONE, LIMIT_ARENA)
+    return 0
+
+
+def unmap_pages(task, start, end):
+    """The pages of [start, end) go, and the tables that no VMA around it can need any more: those
+    within the neighbours' ends (unmap_region). 0 or -ENOMEM."""
+    state: StateP = task_next(task)
+    mas: MasP = task_mas(task, 0)
+    pages: PagesP = task_pages(task, 0)
+    floor: u64 = 0
+    ceiling: u64 = 0
+    index: u32
+    result: cython.int
+    if state.page_root == 0:
+        return 0
+    if start > 0:
+        index = mas_walk(mas, start - 1)
+        if index == 0 and mas.depth != 0:
+            index = mas_prev(mas)
+        if index != 0:
+            floor = min(record_at(task.mem, index).end, start)
+    index = mas_find(mas, end)
+    if index != 0:
+        ceiling = max(record_at(task.mem, index).start, end)
+    pages_init(pages, task, state, mas.stamp)
+    result = pages_zap(pages, start, end)
+    if result == 0:
+        result = pages_free_tables(pages, start, end, floor, ceiling)
+    pages_finish(pages, state)
+    return result
