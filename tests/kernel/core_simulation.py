@@ -18,7 +18,6 @@ from .calls import (
     SHARED_ANON,
     SPECIAL,
     VM_FLAGS,
-    VM_MAYSHARE,
     Area,
     Call,
     Outcome,
@@ -36,9 +35,7 @@ class CoreSimulation:
     def __init__(self, strategy: Strategy) -> None:
         self.strategy = strategy
         self._folder = tempfile.TemporaryDirectory(prefix="forkstorm-kernel-", dir="/dev/shm")
-        path = os.path.join(self._folder.name, "arena")
-        self._arena = Arena.create(path, _ARENA_BYTES, max_spaces=256, lanes=4)
-        self.mm = MemoryManager(self._arena, 1)
+        self._arena: Arena | None = None
         self._spaces: list[int] = []
         self._files: list[int] = []
         self._numbers: dict[int, int] = {}
@@ -52,13 +49,15 @@ class CoreSimulation:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._forget()
-        self.mm.close()
-        self._arena.close()
+        self._close()
         self._folder.cleanup()
 
     def begin(self, start: Start) -> None:
-        self._forget()
+        # A new arena: what was written to a file stays in it for as long as the arena is there.
+        self._close()
+        path = os.path.join(self._folder.name, "arena")
+        self._arena = Arena.create(path, _ARENA_BYTES, max_spaces=64, lanes=4)
+        self.mm = MemoryManager(self._arena, 1)
         self._files = [
             self.mm.intern_file(
                 FILES[file.same_as].name.encode(),
@@ -116,7 +115,7 @@ class CoreSimulation:
             while True:
                 columns = snapshot.read(_CHUNK)
                 for start, end, flags, offset, name in zip(*columns, strict=True):
-                    file = self._number(name, flags)
+                    file = self._number(name)
                     shown = 0 if file == ANON else offset
                     areas.append(Area(start, end, flags & _COMPARED, shown, file))
                 if len(columns[0]) < _CHUNK:
@@ -124,21 +123,35 @@ class CoreSimulation:
 
     def end(self) -> list[str]:
         """What verify finds wrong in any space; then they are ended and nothing may be left."""
-        wrong = [text for space in self._spaces if space for text in self.mm.verify(space)]
-        self._forget()
+        living = [space for space in self._spaces if space]
+        wrong = [text for space in living for text in self.mm.verify(space)]
+        for space in living:
+            self.mm.exit(space)
+        self._spaces = []
         audit = self.mm.audit()
-        if audit.allocated_nodes or audit.allocated_records or audit.page_table_count:
-            wrong.append(f"left behind: {audit}")
-        return wrong
+        left = (
+            audit.allocated_nodes - audit.reachable_nodes,
+            audit.page_table_count - audit.reachable_page_tables,
+            audit.object_count - audit.reachable_objects,
+            audit.allocated_records,
+            audit.reachable_page_tables,
+            audit.charged_pages,
+        )
+        return [*wrong, f"left behind: {audit}"] if any(left) else wrong
 
-    def _number(self, name: int, flags: int) -> int:
-        """Area.file for a snapshot's name: 0 none, 1 the heap, 2 the stack, else 2 + a file."""
-        if name > 2:
-            return self._numbers[name - 2]
-        return SHARED_ANON if flags & VM_MAYSHARE else ANON
+    def _number(self, name: int) -> int:
+        """Area.file for a snapshot's name: 0 none, 1 the heap, 2 the stack, else 2 + a file.
 
-    def _forget(self) -> None:
-        for space in self._spaces:
-            if space:
-                self.mm.exit(space)
+        Shared anonymous memory has an object of its own in the place of a file.
+        """
+        if name <= 2:
+            return ANON
+        return self._numbers.get(name - 2, SHARED_ANON)
+
+    def _close(self) -> None:
+        if self._arena:
+            self.mm.close()
+            self._arena.close()
+            self._arena.unlink()
+        self._arena = None
         self._spaces = []

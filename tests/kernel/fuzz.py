@@ -43,11 +43,15 @@ def shortened(
 
     if again(found.calls) is None:
         return f"{found}\nNot again when the calls are repeated:\n" + as_test(
-            found.calls, found.privileged, found.what
+            found.calls, found.privileged, _first_lines(found.what)
         )
     calls = shrink(found.calls, lambda calls: again(calls) is not None, seconds)
     final = again(calls) or found
-    return f"{final}\n\n" + as_test(final.calls, found.privileged, final.what)
+    return f"{final}\n\n" + as_test(final.calls, found.privileged, _first_lines(final.what))
+
+
+def _first_lines(text: str) -> str:
+    return "\n".join(text.splitlines()[:6])
 
 
 def summary(

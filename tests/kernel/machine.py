@@ -320,6 +320,7 @@ class Machine:
             commit_limit_pages=_ram_and_swap_pages(),
             linux_version=linux_version(),
             stack_limit_bytes=STACK_LIMIT_BYTES,
+            lsm_min_addr=self._lsm_min_addr,
         )
         return kernel, Start(tuple(kernel.areas(0)), params, brk, self._thp_aligned)
 
@@ -350,7 +351,7 @@ class Machine:
 
     def _probe(self) -> None:
         """Find out what maps calls the files, and which mappings get 2 MiB alignment."""
-        self._anon_aligned, self._has_rawio = False, False
+        self._anon_aligned, self._has_rawio, self._lsm_min_addr = False, False, 0
         self._thp_aligned = (False,) * len(FILES)
         for spec, fd in zip(FILES, self.files, strict=True):
             if spec.writable:
@@ -369,6 +370,9 @@ class Machine:
             low = Call(
                 0, "map", (0, PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, ANON, 0)
             )
+            # A hint as low as can be is raised to what the kernel was configured with.
+            hint = Call(0, "map", (PAGE, PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, ANON, 0))
+            self._lsm_min_addr = kernel.run(hint, False).value
             self._has_rawio = kernel.run(low, False).errno != errno.EPERM
         self._thp_aligned = tuple(aligned[file.same_as] for file in FILES)
 

@@ -31,7 +31,8 @@ class Disagreement:
     what: str
 
     def __str__(self) -> str:
-        return f"{self.simulation} is not as the kernel after {self.calls[-1]}:\n{self.what}"
+        last = self.calls[-1] if self.calls else "no call"
+        return f"{self.simulation} is not as the kernel after {last}:\n{self.what}"
 
 
 @dataclass
@@ -154,15 +155,15 @@ class _Run:
         for name, simulation in self._simulations.items():
             try:
                 simulated = simulate(simulation, call)
+                if simulated != outcome:
+                    return name, f"the kernel answers {outcome}, {name} {simulated}"
+                if call.name == "exit" or not with_map:
+                    continue
+                forked = call.name == "fork" and not outcome.errno
+                if what := self._difference(outcome.value if forked else call.process, name):
+                    return name, what
             except Exception:
                 return name, f"the kernel answers {outcome}, {name} raises\n{format_exc()}"
-            if simulated != outcome:
-                return name, f"the kernel answers {outcome}, {name} {simulated}"
-            if call.name == "exit" or not with_map:
-                continue
-            process = outcome.value if call.name == "fork" and not outcome.errno else call.process
-            if what := self._difference(process, name):
-                return name, what
         return None
 
     def _compare_all(self) -> tuple[str, str] | None:
