@@ -44,6 +44,7 @@ from forkstorm.constants import (
 )
 from forkstorm.errors import DeadlineExceeded, ForkFailure, ForkstormError, Unavailable
 from forkstorm.messages import File, ForkFault, ForkResult, SpaceParameters, read_maps
+from forkstorm.replay.command import replay_command
 
 # Children that are not kept end by themselves when the command is killed between fork and exit.
 _CHILD_TTL_S = 60.0
@@ -590,6 +591,8 @@ def ping(count: int) -> None:
     if wire_ns:
         printing.percentiles({"ping": wire_ns})
 
+
+main.add_command(replay_command)
 
 if __name__ == "__main__":
     main()
