@@ -206,6 +206,7 @@ class Generator:
         pages = rng.choice((12, 24, 60, 150, 300))
         low, high = {
             "top": (top - pages * PAGE, top),
+            "family": (top - 24 * PAGE, top),
             "heap": (self.start.brk // PAGE * PAGE, self.start.brk // PAGE * PAGE + pages * PAGE),
             "low": (0, 40 * PAGE),
             "high": (base + PMD, base + PMD + pages * PAGE),
@@ -218,9 +219,12 @@ class Generator:
         weights = {name: weight * rng.choice((0.3, 1, 1, 2)) for name, weight in WEIGHTS.items()}
         if kind == "heap":
             weights["brk"] = 25
-        faults = rng.choice((0, 0.3, 1, 1))
+        faults = rng.choice((0, 0.3, 1, 2))
         weights["touch"] *= faults
-        if rng.random() < 0.4:
+        if kind == "family":
+            # What was written to, and by which ancestor, decides what may merge.
+            weights |= {"fork": 6, "exit": 4, "touch": 25, "remap": 25}
+        elif rng.random() < 0.4:
             weights["fork"] = 0
         plain = MAP_PRIVATE | MAP_ANONYMOUS
         kinds: list[int] = [plain, plain]
@@ -495,7 +499,7 @@ class Generator:
     def _area(self, areas: list[Area]) -> Area | None:
         """One of those in the window, sometimes one elsewhere."""
         inside = self._inside(areas)
-        if inside and self.rng.random() < 0.95:
+        if inside and self.rng.random() < (0.8 if self.plan.kind == "limit" else 0.95):
             return self.rng.choice(inside)
         area = self.rng.choice(areas)
         return (
