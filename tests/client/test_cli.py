@@ -114,6 +114,63 @@ def test_map_and_unmap(run: Run, space: str) -> None:
     assert result.stderr.count("\n") == 1
 
 
+def test_protect_advise_and_remap(run: Run, space: str) -> None:
+    place, elsewhere = "0x10000000000", "0x20000000000"
+    run("map", space, "16K", "--addr", place, "--fixed")
+    run("protect", space, place, "4K", "r--")
+    assert "10000000000-10000001000 r--p " in run("maps", space).stdout
+    assert "10000001000-10000004000 rw-p " in run("maps", space).stdout
+    run("advise", space, place, 4096, "dontfork")
+    run("advise", space, "0x10000003000", "4K", 18)
+    moved = run("remap", space, place, "4K", "4K", "--maymove", "--fixed", "--to", elsewhere)
+    assert moved.stdout == f"{elsewhere}\n"
+    assert "10000001000-10000003000 rw-p " in run("maps", space).stdout
+    grown = run("remap", space, "0x10000003000", "4K", "8K")
+    assert grown.stdout == "0x10000003000\n"
+    assert run("remap", space, elsewhere, "4K", "8K").stdout == f"{elsewhere}\n"
+    run("remap", space, elsewhere, "4K", "4K", "--maymove", "--dontunmap")
+    result = run("remap", space, "0x30000000000", "4K", "4K", fails=1)
+    assert result.stderr.startswith("forkstorm: EFAULT: ")
+    assert run("advise", space, place, "4K", 999, fails=1).stderr.startswith("forkstorm: EINVAL: ")
+
+
+def test_brk_and_touch(run: Run, space: str) -> None:
+    before = run("brk", space).stdout
+    assert before == f"{rows(run('info', space).stdout)['brk'][0]}\n"
+    grown = f"{int(before, 16) + 12345:#x}"
+    assert run("brk", space, grown).stdout == f"{grown}\n"
+    assert run("brk", space, 1).stdout == f"{grown}\n"
+    assert run("touch", space, grown).stdout == "0x0\n"
+    assert run("touch", space, grown, "--write", "0xabc").stdout == "0xabc\n"
+    assert run("touch", space, grown).stdout == "0xabc\n"
+    info = rows(run("info", space).stdout)
+    assert (info["touched_page_count"], info["page_table_count"]) == (["1"], ["3"])
+    assert run("touch", space, "0x10", fails=1).stderr.startswith("forkstorm: EFAULT: ")
+
+
+def test_a_fork_that_fails_prints_what_was_undone(run: Run, space: str, label: str) -> None:
+    for recovery in ("tree-end", "marker", "immediate"):
+        arguments = ("fork", space, "-l", label, "--recovery", recovery, "--count", 3)
+        result = run(*arguments, "--fault", "vma-record@5", fails=1)
+        assert result.stderr.startswith("forkstorm: ENOMEM: ")
+        told = rows(result.stdout)
+        assert (told["site"], told["ordinal"]) == (["VMA_RECORD"], ["5"])
+        assert told["duplicated_vma_count"] == told["undone_vma_count"] == ["5"]
+        # A fault behind the last VMA does not fire.
+        assert rows(run(*arguments, "--fault", "vma-record@9999").stdout)["forks"] == ["3"]
+    assert len(run("ls", "-l", label).stdout.splitlines()) == 2
+
+
+def test_parameters_are_set_by_their_names(run: Run, label: str) -> None:
+    space = run("load", "/dev/null", "-l", label, "--set", "overcommit=2",
+        "--set", "commit_limit_pages=1K", "--set", "linux_version=6.8",
+        "--set", "thp_alignment=0", "--set", "mmap_base=0x70000000").stdout.strip()  # fmt: skip
+    info = rows(run("info", space).stdout)
+    assert (info["overcommit"], info["commit_limit_pages"]) == (["2"], ["1024"])
+    assert (info["linux_version"], info["thp_alignment"]) == (["6008"], ["0"])
+    assert (info["mmap_base"], info["privileged"]) == (["0x70000000"], ["0"])
+
+
 def test_info_and_verify(run: Run, space: str, label: str) -> None:
     info = rows(run("info", space).stdout)
     assert (info["ID"], info["VMAs"], info["labels"]) == ([space], [str(VMA_COUNT)], [label])
@@ -152,6 +209,15 @@ def test_exit_by_id_and_by_label(run: Run, space: str, label: str) -> None:
         ["fork", "1", "--strategy", "vfork"],
         ["map", "1", "4Q"],
         ["map", "1", "4K", "--prot", "rq"],
+        ["protect", "1", "0", "4K", "rwq"],
+        ["advise", "1", "0", "4K", "never"],
+        ["fork", "1", "--fault", "vma-record"],
+        ["fork", "1", "--fault", "heap@1"],
+        ["fork", "1", "--fault", "policy@-1"],
+        ["fork", "1", "--recovery", "F4"],
+        ["load", "/dev/null", "--set", "colour=1"],
+        ["load", "/dev/null", "--set", "overcommit"],
+        ["load", "/dev/null", "--set", "overcommit=0x100000000"],
     ],
 )
 def test_wrong_usage_is_exit_code_2(run: Run, arguments: list[str]) -> None:

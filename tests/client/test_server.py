@@ -13,12 +13,23 @@ from pathlib import Path
 import forkstorm
 import psutil
 import pytest
-from forkstorm import Client, ForkStrategy, SpaceParameters, aio
+from forkstorm import (
+    Client,
+    FaultSite,
+    ForkFault,
+    ForkStrategy,
+    Recovery,
+    SpaceParameters,
+    TouchAccess,
+    aio,
+)
 from forkstorm.constants import (
+    MADV_DONTFORK,
     MAP_ANONYMOUS,
     MAP_FIXED,
     MAP_FIXED_NOREPLACE,
     MAP_PRIVATE,
+    MREMAP_MAYMOVE,
     PAGE_SIZE,
     PROT_READ,
     VM_DONTCOPY,
@@ -27,7 +38,9 @@ from forkstorm.constants import (
 )
 from forkstorm.errors import (
     AlreadyMapped,
+    BadAddress,
     BadFile,
+    Interrupted,
     InvalidArgument,
     InvalidRequest,
     MalformedMaps,
@@ -117,6 +130,41 @@ def test_map_and_unmap_change_what_vmas_shows(client: Client, labels: dict[str, 
         assert space.find_vma(second.end) is None
         assert space.find_gap(PAGE_SIZE) == addr + PAGE_SIZE
         assert space.find_gap(PAGE_SIZE, low=PLACE, bottom_up=True) == PLACE
+
+
+def test_a_space_changes_as_a_process_does(client: Client, labels: dict[str, str]) -> None:
+    with client.create(params=SpaceParameters(start_brk=PLACE), labels=labels) as space:
+        assert space.set_break() == PLACE
+        assert space.set_break(PLACE + 10 * PAGE_SIZE) == PLACE + 10 * PAGE_SIZE
+        space.protect(PLACE, PAGE_SIZE, PROT_READ)
+        space.advise(PLACE + PAGE_SIZE, PAGE_SIZE, MADV_DONTFORK)
+        assert [vma.name for vma in space.vmas()] == ["[heap]"] * 3
+        assert space.touch(PLACE + 2 * PAGE_SIZE, "write", 42) == 42
+        moved = space.remap(PLACE + 2 * PAGE_SIZE, PAGE_SIZE, 2 * PAGE_SIZE, MREMAP_MAYMOVE)
+        assert space.touch(moved) == 42
+        with pytest.raises(BadAddress):
+            space.touch(PLACE, TouchAccess.WRITE)
+        with pytest.raises(BadAddress):
+            space.remap(PLACE + 2 * PAGE_SIZE, PAGE_SIZE, PAGE_SIZE)
+        child = space.fork(labels=labels).child
+        assert child.find_vma(PLACE + PAGE_SIZE) == child.find_vma(PLACE + 3 * PAGE_SIZE)
+        assert child.touch(moved) == 42
+        assert space.info().touched_page_count == 1
+
+
+def test_a_failed_fork_tells_where(client: Client, labels: dict[str, str]) -> None:
+    with client.load(LAYOUTS[0], labels=labels) as space:
+        for strategy in ForkStrategy:
+            for recovery in Recovery:
+                with pytest.raises(NoMemory) as caught:
+                    space.fork(strategy, fault=ForkFault("vma-record", 3, recovery))
+                failure = caught.value.fork
+                assert failure is not None
+                assert failure[:4] == (FaultSite.VMA_RECORD, 3, 3, 3)
+                assert failure.undo_ns > 0
+                with pytest.raises(Interrupted):
+                    space.fork(strategy, fault=ForkFault(FaultSite.FATAL_SIGNAL, 0, recovery))
+        assert not client.verify(space.id).violations
 
 
 def test_parameters_reach_the_space(client: Client, labels: dict[str, str]) -> None:

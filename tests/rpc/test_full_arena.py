@@ -22,10 +22,20 @@ FULL = grpc.StatusCode.RESOURCE_EXHAUSTED
 def fork_until_full(api: Api, mm_id: int, limit: str, strategy: int = TREE_DUP) -> list[int]:
     """Children until a fork is refused for this limit."""
     children: list[int] = []
-    with refused(FULL, "ENOMEM", limit=limit, errno="12"):
+    with refused(FULL, "ENOMEM", limit=limit, errno="12") as told:
         while len(children) < 5000:
             children.append(api.fork(mm_id, strategy=strategy).child)
     assert children
+    # Without a slot a fork does not begin; what it ran out of half way is told.
+    if limit == "arena":
+        assert told.metadata["fault_site"] in ("TREE_NODE", "VMA_RECORD", "PAGE_TABLE")
+        done, undone = (
+            int(told.metadata[f"{what}_vma_count"]) for what in ("duplicated", "undone")
+        )
+        # A VMA is the child's before its page tables are copied.
+        assert done == undone <= int(told.metadata["fault_ordinal"]) + 1
+    else:
+        assert "fault_site" not in told.metadata
     return children
 
 
@@ -42,6 +52,8 @@ def check_unharmed(api: Api, mm_id: int, text: bytes, children: list[int]) -> No
     audit = api.diagnostics.Audit(diagnostics_pb2.AuditRequest())
     assert audit.allocated_node_count == audit.reachable_node_count
     assert audit.allocated_record_count == audit.reachable_record_count
+    assert audit.page_table_count == audit.reachable_page_table_count
+    assert audit.object_count == audit.reachable_object_count
 
 
 @pytest.fixture
@@ -86,6 +98,27 @@ def test_a_full_arena_refuses_everything_that_needs_room(small: Api) -> None:
         small.exit(child)
     small.exit(small.fork(mm_id).child)
     assert not small.diagnostics.Verify(diagnostics_pb2.VerifyRequest()).violations
+
+
+@pytest.mark.parametrize("strategy", [BULK_INSERT, TREE_DUP])
+def test_no_room_for_page_tables(small: Api, strategy: int) -> None:
+    text = b"".join(
+        b"%08x-%08x rw-p 00000000 00:00 0 \n" % (at, at + 0x1000)
+        for at in range(0x4000_0000, 0x4000_0000 + 300 * 0x20_0000, 0x20_0000)
+    )
+    mm_id = small.create(text)
+    for vma in small.vmas(mm_id):
+        small.write(mm_id, vma.start, vma.start)
+    # A page table for each VMA is more than the VMA itself.
+    children = fork_until_full(small, mm_id, "arena", strategy)
+    with refused(FULL, "ENOMEM", limit="arena"):
+        for child in children:
+            for vma in small.vmas(mm_id):
+                small.write(child, vma.start, 1)
+    small.exit(children.pop())
+    for mapped in small.vmas(mm_id)[::50]:
+        assert small.touch(mm_id, mapped.start) == mapped.start
+    check_unharmed(small, mm_id, text, children)
 
 
 def test_a_full_table_of_spaces() -> None:

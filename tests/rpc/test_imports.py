@@ -242,3 +242,17 @@ def test_an_import_that_breaks_off_makes_nothing(api: Api) -> None:
             api.spaces.ImportAddressSpace(pieces())
     time.sleep(0.1)
     assert not api.page(labels=labels).address_spaces
+
+
+@pytest.mark.parametrize(
+    ("device", "name", "aligned"),
+    [(b"fe:00", b"/usr/lib/x.so", True), (b"00:01", b"/memfd:x (deleted)", False)],
+)
+def test_files_are_placed_as_their_devices_tell(
+    api: Api, device: bytes, name: bytes, aligned: bool
+) -> None:
+    text = b"10000000-10400000 r--s 00000000 %s 7 %s\n" % (device, name)
+    mm_id = api.create(text)
+    addr = api.remap(mm_id, 0x1000_0000, 0, 4 << 20, 1)
+    assert (addr % (2 << 20) == 0) is aligned
+    api.exit(mm_id)

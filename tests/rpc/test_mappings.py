@@ -166,7 +166,7 @@ def test_limits_are_named(api: Api) -> None:
         api.map(mm_id, 0x10000)
     api.exit(mm_id)
     mm_id = api.create()
-    with refused(CODE.RESOURCE_EXHAUSTED, "ENOMEM", limit="ram"):
+    with refused(CODE.RESOURCE_EXHAUSTED, "ENOMEM", limit="commit"):
         api.map(mm_id, 1 << 45)
     api.exit(mm_id)
 

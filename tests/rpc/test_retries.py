@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import grpc
 import pytest
 from forkstorm.v1 import address_spaces_pb2 as pb
+from forkstorm.v1 import types_pb2
 
 from tests.rpc.calls import BULK_INSERT, PRIVATE_ANONYMOUS, Api, refused, request_id
 
@@ -59,6 +61,39 @@ def test_every_mutation_is_replayed(workers: list[Api], labels: dict[str, str]) 
     exit_ = pb.ExitRequest(request_id=request_id(), mm_id=mm_id)
     first.spaces.Exit(exit_)
     assert second.spaces.Exit(exit_).exited_count == 1
+
+
+def test_changes_and_touches_are_replayed(workers: list[Api], labels: dict[str, str]) -> None:
+    first, second = workers
+    mm_id = first.create(labels=labels, parameters={"start_brk": 0x5555_0000_0000})
+    place = 0x10_0000_0000
+    first.map(mm_id, 8192, place)
+
+    def twice(name: str, request: Any, undo: Callable[[], object]) -> Any:
+        """The call, something that undoes it, the same call at the other worker."""
+        request.request_id, request.mm_id = request_id(), mm_id
+        answer = getattr(first.spaces, name)(request)
+        assert not answer.replayed
+        undo()
+        version = first.info(mm_id).version
+        again = getattr(second.spaces, name)(request)
+        assert again.replayed
+        assert first.info(mm_id).version == version, f"{name} happened once more"
+        again.replayed = False
+        assert again == answer
+        return answer
+
+    protect = pb.ProtectRequest(addr=place, length_bytes=4096, prot=1)
+    twice("Protect", protect, lambda: first.protect(mm_id, place, 8192, 3))
+    advise = pb.AdviseRequest(addr=place, length_bytes=4096, advice=10)
+    twice("Advise", advise, lambda: first.advise(mm_id, place, 8192, 11))
+    grow = pb.RemapRequest(addr=place, old_length_bytes=8192, new_length_bytes=16384)
+    assert twice("Remap", grow, lambda: first.unmap(mm_id, place + 8192, 8192)).addr == place
+    brk = pb.SetBreakRequest(addr=0x5555_0000_2345)
+    assert twice("SetBreak", brk, lambda: first.set_break(mm_id, 0x5555_0000_0000)).brk == brk.addr
+    write = pb.TouchRequest(addr=place, access=types_pb2.TOUCH_ACCESS_WRITE, value=5)
+    assert twice("Touch", write, lambda: first.write(mm_id, place, 6)).value == 5
+    assert first.touch(mm_id, place) == 6
 
 
 def test_exit_by_labels_is_replayed(workers: list[Api], labels: dict[str, str]) -> None:

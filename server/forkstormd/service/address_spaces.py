@@ -25,10 +25,12 @@ from forkstormd.service.requests import (
     decode_labels,
     encode_labels,
     expiry_of,
+    fault_of,
     file_of,
     page_token,
     slot_of_token,
     strategy_of,
+    touch_of,
 )
 from forkstormd.service.state import Turn, WorkerState
 
@@ -206,6 +208,7 @@ class AddressSpaces(address_spaces_pb2_grpc.AddressSpacesServicer):
             labels=encode_labels(request.labels),
             expires_ns=expiry_of(request.ttl_ns),
             with_phases=request.with_phases,
+            fault=fault_of(request.fault) if request.HasField("fault") else None,
             deadline_ns=turn.deadline_ns,
             request=ticket,
         )
@@ -223,6 +226,7 @@ class AddressSpaces(address_spaces_pb2_grpc.AddressSpacesServicer):
             phases.prepare_ns = result.prepare_ns
             phases.entries_ns = result.entries_ns
             phases.seal_ns = result.seal_ns
+            phases.pages_ns = result.pages_ns
 
     def Exit(self, request: pb.ExitRequest, context: grpc.ServicerContext) -> pb.ExitResponse:
         return self._mutate(b"Exit", request, context, pb.ExitResponse(), self._exit)
@@ -302,6 +306,110 @@ class AddressSpaces(address_spaces_pb2_grpc.AddressSpacesServicer):
             deadline_ns=turn.deadline_ns,
             request=ticket,
         )
+        replies.fill_timing(response.timing, result)
+
+    def Protect(
+        self, request: pb.ProtectRequest, context: grpc.ServicerContext
+    ) -> pb.ProtectResponse:
+        return self._mutate(b"Protect", request, context, pb.ProtectResponse(), self._protect)
+
+    def _protect(
+        self,
+        request: pb.ProtectRequest,
+        response: pb.ProtectResponse,
+        turn: Turn,
+        ticket: Ticket | None,
+    ) -> None:
+        result = self._mm.protect(
+            request.mm_id,
+            request.addr,
+            request.length_bytes,
+            request.prot,
+            deadline_ns=turn.deadline_ns,
+            request=ticket,
+        )
+        replies.fill_timing(response.timing, result)
+
+    def Remap(self, request: pb.RemapRequest, context: grpc.ServicerContext) -> pb.RemapResponse:
+        return self._mutate(b"Remap", request, context, pb.RemapResponse(), self._remap)
+
+    def _remap(
+        self,
+        request: pb.RemapRequest,
+        response: pb.RemapResponse,
+        turn: Turn,
+        ticket: Ticket | None,
+    ) -> None:
+        result = self._mm.remap(
+            request.mm_id,
+            request.addr,
+            request.old_length_bytes,
+            request.new_length_bytes,
+            request.flags,
+            request.new_addr,
+            deadline_ns=turn.deadline_ns,
+            request=ticket,
+        )
+        response.addr = result.value
+        replies.fill_timing(response.timing, result)
+
+    def Advise(self, request: pb.AdviseRequest, context: grpc.ServicerContext) -> pb.AdviseResponse:
+        return self._mutate(b"Advise", request, context, pb.AdviseResponse(), self._advise)
+
+    def _advise(
+        self,
+        request: pb.AdviseRequest,
+        response: pb.AdviseResponse,
+        turn: Turn,
+        ticket: Ticket | None,
+    ) -> None:
+        result = self._mm.advise(
+            request.mm_id,
+            request.addr,
+            request.length_bytes,
+            request.advice,
+            deadline_ns=turn.deadline_ns,
+            request=ticket,
+        )
+        replies.fill_timing(response.timing, result)
+
+    def SetBreak(
+        self, request: pb.SetBreakRequest, context: grpc.ServicerContext
+    ) -> pb.SetBreakResponse:
+        return self._mutate(b"SetBreak", request, context, pb.SetBreakResponse(), self._set_break)
+
+    def _set_break(
+        self,
+        request: pb.SetBreakRequest,
+        response: pb.SetBreakResponse,
+        turn: Turn,
+        ticket: Ticket | None,
+    ) -> None:
+        result = self._mm.set_break(
+            request.mm_id, request.addr, deadline_ns=turn.deadline_ns, request=ticket
+        )
+        response.brk = result.value
+        replies.fill_timing(response.timing, result)
+
+    def Touch(self, request: pb.TouchRequest, context: grpc.ServicerContext) -> pb.TouchResponse:
+        return self._mutate(b"Touch", request, context, pb.TouchResponse(), self._touch)
+
+    def _touch(
+        self,
+        request: pb.TouchRequest,
+        response: pb.TouchResponse,
+        turn: Turn,
+        ticket: Ticket | None,
+    ) -> None:
+        result = self._mm.touch(
+            request.mm_id,
+            request.addr,
+            touch_of(request.access),
+            request.value,
+            deadline_ns=turn.deadline_ns,
+            request=ticket,
+        )
+        response.value = result.value
         replies.fill_timing(response.timing, result)
 
     # -- looking --

@@ -10,6 +10,9 @@ What a text says beyond its VMAs:
   things that a process maps, its loader and vdso, end at mmap_base: so new mappings go where they
   would have gone in the process. Only the upper quarter counts: a lower one is the end of a program
   that has mapped nothing, or of the legacy bottom-up layout. There Linux's default holds.
+- A file on a block device asks for places at 2 MiB boundaries, as ext4 and xfs do. One without
+  (major 0) does not, as is right for tmpfs, overlayfs, memfd and [vdso]; the text does not tell
+  btrfs, which has none either, from these.
 - Any other name is an object of its own, known by name, device and inode. So [vdso] and [vvar] are
   "files" without an inode, and do not merge with anonymous memory. [vsyscall] lies above task_size
   and is a VMA here, although no kernel has it in the tree: reading it back is worth more than the
@@ -232,7 +235,7 @@ def _specs(mm: MemoryManager, layout: Layout) -> list[VmaSpec]:
             key = (vma.name, vma.dev_major, vma.dev_minor, vma.inode)
             file = files.get(key, 0)
             if not file:
-                file = files[key] = mm.intern_file(*key)
+                file = files[key] = mm.intern_file(*key, thp_aligned=vma.dev_major != 0)
         specs.append(VmaSpec(vma.start, vma.end, vma.vm_flags, vma.offset_bytes, file))
     return specs
 

@@ -14,7 +14,18 @@ from time import monotonic_ns
 from forkstorm.v1 import types_pb2
 
 from forkstormd.core.mm import MemoryManager
-from forkstormd.core.types import MAX_MAP_COUNT, MMAP_BASE, MMAP_MIN_ADDR, TASK_SIZE, SpaceParams
+from forkstormd.core.types import (
+    LINUX_VERSION,
+    MAX_MAP_COUNT,
+    MMAP_BASE,
+    MMAP_MIN_ADDR,
+    STACK_LIMIT_BYTES,
+    TASK_SIZE,
+    FaultSite,
+    ForkFault,
+    Recovery,
+    SpaceParams,
+)
 from forkstormd.errors import invalid, limit_exceeded
 
 LABEL_BYTES_MAX = 256
@@ -34,6 +45,22 @@ _ACCESS = {
     types_pb2.FILE_ACCESS_READ_ONLY: 1,
     types_pb2.FILE_ACCESS_WRITE_ONLY: 2,
 }
+_FAULT_SITES: dict[int, FaultSite] = {site.value: site for site in FaultSite}
+_RECOVERIES: dict[int, Recovery] = {recovery.value: recovery for recovery in Recovery} | {
+    types_pb2.FORK_RECOVERY_UNSPECIFIED: Recovery.MARKER
+}
+# What the core calls an access.
+_TOUCHES = {
+    types_pb2.TOUCH_ACCESS_UNSPECIFIED: 0,
+    types_pb2.TOUCH_ACCESS_READ: 0,
+    types_pb2.TOUCH_ACCESS_WRITE: 1,
+}
+# vm.overcommit_memory has these.
+_OVERCOMMITS = (0, 1, 2)
+# As many pages as 64 bits of address have.
+_COMMIT_LIMIT_MAX = 1 << 52
+# 2.6 to 99.999: so that neither 618 nor 6.18.3 written in one go passes for 6.18.
+_LINUX_VERSIONS = range(2006, 100_000)
 _TOKEN = struct.Struct(">III")
 _TOKEN_MAGIC = 0x66736C31  # "fsl1": a list's page, by slot
 
@@ -82,6 +109,22 @@ def expiry_of(ttl_ns: int) -> int:
     return min(monotonic_ns() + ttl_ns, _U64_MAX) if ttl_ns else 0
 
 
+def fault_of(fault: types_pb2.ForkFault) -> ForkFault:
+    """The step that a fork is to fail at."""
+    if fault.site not in _FAULT_SITES:
+        raise invalid("fault.site", f"there is no fault site {fault.site}")
+    if fault.recovery not in _RECOVERIES:
+        raise invalid("fault.recovery", f"there is no recovery {fault.recovery}")
+    return ForkFault(_FAULT_SITES[fault.site], fault.ordinal, _RECOVERIES[fault.recovery])
+
+
+def touch_of(access: types_pb2.TouchAccess) -> int:
+    """The core's number of an access."""
+    if access not in _TOUCHES:
+        raise invalid("access", f"there is no access {access}")
+    return _TOUCHES[access]
+
+
 def file_of(mm: MemoryManager, file: types_pb2.File) -> int:
     """The core's id of a file."""
     if file.access not in _ACCESS:
@@ -95,19 +138,28 @@ def file_of(mm: MemoryManager, file: types_pb2.File) -> int:
         file.inode,
         file.open_id,
         _ACCESS[file.access],
+        file.thp_aligned if file.HasField("thp_aligned") else True,
     )
 
 
 def parameters_of(
     given: types_pb2.SpaceParameters, mmap_base: int | None = None, start_brk: int = 0
 ) -> SpaceParams:
-    """A space's parameters: what is given, else what the layout suggests, else Linux's."""
+    """A space's parameters: what is given, else what the layout suggests, else Linux's.
+
+    Fields that are read without asking whether they are set are 0 or false by default.
+    """
     task_size = given.task_size if given.HasField("task_size") else TASK_SIZE
     if not _PAGE <= task_size <= _TASK_SIZE_MAX or task_size % _PAGE:
         raise invalid("parameters.task_size", f"{task_size:#x} is no page-aligned size of a task")
     min_addr = given.mmap_min_addr if given.HasField("mmap_min_addr") else MMAP_MIN_ADDR
     if min_addr >= task_size or min_addr % _PAGE:
         raise invalid("parameters.mmap_min_addr", f"{min_addr:#x} is unaligned or beyond task_size")
+    lsm_min_addr = given.lsm_min_addr
+    if lsm_min_addr >= task_size or lsm_min_addr % _PAGE:
+        raise invalid(
+            "parameters.lsm_min_addr", f"{lsm_min_addr:#x} is unaligned or beyond task_size"
+        )
     if given.HasField("mmap_base"):
         mmap_base = given.mmap_base
     elif mmap_base is None or mmap_base > task_size:
@@ -121,8 +173,31 @@ def parameters_of(
         start_brk = given.start_brk
     if start_brk > task_size:
         raise invalid("parameters.start_brk", f"{start_brk:#x} is beyond task_size")
-    max_map_count = given.max_map_count if given.HasField("max_map_count") else MAX_MAP_COUNT
-    return SpaceParams(task_size, min_addr, mmap_base, start_brk, max_map_count)
+    if given.overcommit not in _OVERCOMMITS:
+        raise invalid("parameters.overcommit", f"there is no overcommit mode {given.overcommit}")
+    if given.commit_limit_pages > _COMMIT_LIMIT_MAX:
+        raise invalid("parameters.commit_limit_pages", "more pages than 64 bits of address have")
+    linux_version = given.linux_version if given.HasField("linux_version") else LINUX_VERSION
+    if linux_version not in _LINUX_VERSIONS:
+        raise invalid(
+            "parameters.linux_version", f"{linux_version} is no major * 1000 + minor, such as 6018"
+        )
+    return SpaceParams(
+        task_size=task_size,
+        mmap_min_addr=min_addr,
+        mmap_base=mmap_base,
+        start_brk=start_brk,
+        max_map_count=given.max_map_count if given.HasField("max_map_count") else MAX_MAP_COUNT,
+        privileged=given.privileged,
+        thp_alignment=given.thp_alignment if given.HasField("thp_alignment") else True,
+        overcommit=given.overcommit,
+        commit_limit_pages=given.commit_limit_pages,
+        linux_version=linux_version,
+        stack_limit_bytes=(
+            given.stack_limit_bytes if given.HasField("stack_limit_bytes") else STACK_LIMIT_BYTES
+        ),
+        lsm_min_addr=lsm_min_addr,
+    )
 
 
 def page_token(slot: int) -> str:
