@@ -39,6 +39,7 @@ MODULES = (
     "snapshot",
     "mm",
     "verify",
+    "probe",
     "dedupe",
     "yardstick",
 )

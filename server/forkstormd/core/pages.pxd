@@ -33,10 +33,12 @@ cdef u32 _find(Pages *pages, u64 addr, int level) noexcept nogil
 cdef u64 _seek(Pages *pages, int level, u64 at, u64 end) noexcept nogil
 cdef u64 _seek_pages(Pages *pages, u64 at, u64 end) noexcept nogil
 cdef u32 _new(Pages *pages, int level) noexcept nogil
-cdef u32 _own_node(Pages *pages, u32 node, int level) noexcept nogil
+cdef bint _taken(Pages *pages, u32 parent) noexcept nogil
+cdef int _let_go(Pages *pages, u32 parent, u32 node, int level) noexcept nogil
+cdef u32 _own_node(Pages *pages, u32 parent, u32 node, int level) noexcept nogil
 cdef u32 _own(Pages *pages, u64 addr, int level) noexcept nogil
 cdef int _own_range(Pages *pages, u64 start, u64 end) noexcept nogil
-cdef int _discard(Pages *pages, u32 node, int level) noexcept nogil
+cdef int _discard(Pages *pages, u32 parent, u32 node, int level) noexcept nogil
 cdef int _free_level(Pages *pages, int level, u64 addr, u64 end, u64 floor, u64 ceiling) noexcept nogil
 cdef int _unlink(Pages *pages, u64 addr, int level) noexcept nogil
 cdef int _build(Pages *to, Pages *source, int level, u64 start, u64 end, u64 ahead) noexcept nogil

@@ -213,8 +213,27 @@ def _new(pages, level):
     return node
 
 
-def _own_node(pages, node, level):
-    """This transaction's own copy of a node, for the owned parent to link; 0 without memory."""
+def _taken(pages, parent):
+    """Whether the references of an owned parent on published nodes are this transaction's own, as
+    those of a shared node's copy are, and not a published version's."""
+    return parent != 0 and not table_at(pages.mem, parent).moved
+
+
+def _let_go(pages, parent, node, level):
+    """Give up the reference on a published node: after the commit, or at once what _own_node has
+    taken. The node outlives that, because the version it was taken from does. 0 or -ENOMEM."""
+    if _taken(pages, parent):
+        pages_drop(pages.task, node, level + 1)
+    elif retire_room(pages.task) != 0:
+        return -ENOMEM
+    else:
+        task_retire(pages.task, DROP_TABLE, node, level + 1)
+    return 0
+
+
+def _own_node(pages, parent, node, level):
+    """This transaction's own copy of a node, for the owned parent (0: none, it is the root) to
+    link; 0 without memory."""
     mem: MemP = pages.mem
     table: TableP = table_at(mem, node)
     copy: u32
@@ -241,7 +260,7 @@ def _own_node(pages, node, level):
             rest &= rest - 1
     if _counted(level):
         page_tables_add(mem.header, 1)
-    task_retire(pages.task, DROP_TABLE, node, level + 1)
+    _let_go(pages, parent, node, level)
     return copy
 
 
@@ -257,7 +276,7 @@ def _own(pages, addr, level):
     check(addr >> level_shift(pages.levels) == 0)
     while True:
         if node != 0:
-            node = _own_node(pages, node, at)
+            node = _own_node(pages, above, node, at)
         elif heap_ensure(task, at - level + 1, 0) == 0:
             # All that is missing below, or nothing: a half table is never empty.
             node = _new(pages, at)
@@ -291,16 +310,15 @@ def _own_range(pages, start, end):
     return 0
 
 
-def _discard(pages, node, level):
+def _discard(pages, parent, node, level):
     """Free a node without children that leaves the tree, at once if nobody else ever saw it.
     0 or -ENOMEM."""
     table: TableP = table_at(pages.mem, node)
-    if table.stamp != pages.stamp or (_counted(level) and table.moved):
+    if table.stamp != pages.stamp:
+        return _let_go(pages, parent, node, level)
+    if _counted(level) and table.moved:
         # A copy that took over a published table is counted until the commit, as that was.
-        if retire_room(pages.task) != 0:
-            return -ENOMEM
-        task_retire(pages.task, DROP_TABLE, node, level + 1)
-        return 0
+        return _let_go(pages, 0, node, level)
     if _counted(level):
         page_tables_add(pages.mem.header, -1)
     node_free(pages.task, node)
@@ -338,6 +356,7 @@ def pages_zap(pages, start, end):
     mem: MemP = pages.mem
     at: u64
     slot: u32
+    parent: u32
     node: u32
     gone: u32
     table: TableP
@@ -346,13 +365,14 @@ def pages_zap(pages, start, end):
         return -ENOMEM
     at = _seek_pages(pages, start, end)
     while at < end:
-        table = table_at(mem, _find(pages, at, 1))
+        parent = _find(pages, at, 1)
+        table = table_at(mem, parent)
         slot = level_slot(at, 1)
         node = table.child[slot]
         strip = strip_at(mem, node)
         gone = strip.present & strip_mask(at, end)
         if strip.present == gone:
-            if _discard(pages, node, 0) != 0:
+            if _discard(pages, parent, node, 0) != 0:
                 return -ENOMEM
             table.present &= ~(cython.cast(u32, 1) << slot)
         else:
@@ -414,18 +434,18 @@ def _unlink(pages, addr, level):
         return -ENOMEM
     table = table_at(mem, node)
     slot = level_slot(addr, level + 1)
-    if _discard(pages, table.child[slot], level) != 0:
+    if _discard(pages, node, table.child[slot], level) != 0:
         return -ENOMEM
     table.present &= ~(cython.cast(u32, 1) << slot)
     if _counted(level):
         pages.tables -= 1
     if table.present == 0:
         # Both this transaction's own, and not counted: freed at once.
-        _discard(pages, node, level + 1)
+        _discard(pages, 0, node, level + 1)
         table = table_at(mem, _find(pages, addr, level + 2))
         table.present &= ~(cython.cast(u32, 1) << level_slot(addr, level + 2))
         if level + 2 == pages.levels - 1 and table.present == 0:
-            _discard(pages, pages.root, pages.levels - 1)
+            _discard(pages, 0, pages.root, pages.levels - 1)
             pages.root = 0
     return 0
 
