@@ -7,7 +7,6 @@ not answer (in time). Errors are one line on standard error.
 from __future__ import annotations
 
 import contextlib
-import re
 import sys
 import time
 import warnings
@@ -15,9 +14,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any, TextIO
 
 import click
-from google.protobuf.descriptor import FieldDescriptor
 
-from forkstorm import printing
+from forkstorm import arguments, printing
 from forkstorm.client import AddressSpace, Client, connect
 from forkstorm.connection import DEFAULT_ADDRESS, DEFAULT_TIMEOUT_S
 from forkstorm.constants import (
@@ -30,28 +28,18 @@ from forkstorm.constants import (
     MREMAP_DONTUNMAP,
     MREMAP_FIXED,
     MREMAP_MAYMOVE,
-    PROT_EXEC,
-    PROT_READ,
-    PROT_WRITE,
     STRATEGY_NAMES,
-    Advice,
     FaultSite,
     ForkStrategy,
-    Prot,
     Recovery,
     TouchAccess,
-    linux_version,
 )
 from forkstorm.errors import DeadlineExceeded, ForkFailure, ForkstormError, Unavailable
-from forkstorm.messages import File, ForkFault, ForkResult, SpaceParameters, read_maps
+from forkstorm.messages import File, ForkFault, ForkResult, read_maps
 from forkstorm.replay.command import replay_command
 
 # Children that are not kept end by themselves when the command is killed between fork and exit.
 _CHILD_TTL_S = 60.0
-
-_UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30, "T": 1 << 40}
-_TYPE_BOOL = FieldDescriptor.TYPE_BOOL
-_PROTS = {"r": PROT_READ, "w": PROT_WRITE, "x": PROT_EXEC, "-": Prot.NONE}
 
 
 class _Failed(click.ClickException):
@@ -87,84 +75,13 @@ class _Commands(click.Group):
             raise _Failed(error) from error
 
 
-def _number(text: str) -> int:
-    """An id or an address: hexadecimal with 0x, or decimal."""
-    try:
-        number = int(text, 0)
-    except ValueError:
-        raise click.BadParameter(f"{text!r} is not a number such as 0x7f00 or 4096") from None
-    if not 0 <= number < 1 << 64:
-        raise click.BadParameter(f"{text!r} does not fit into 64 bits")
-    return number
-
-
-def _size(text: str) -> int:
-    """A length in bytes: 4096, 0x1000, 4K, 2MiB, 1G."""
-    match = re.fullmatch(r"(\d+)([KMGT])(?:i?B)?", text, re.IGNORECASE)
-    return int(match[1]) * _UNITS[match[2].upper()] if match else _number(text)
-
-
-def _prot(text: str) -> int:
-    """Protection in the letters of /proc/PID/maps: rw-, r-x."""
-    if unknown := set(text) - _PROTS.keys():
-        raise click.BadParameter(f"{''.join(sorted(unknown))!r} is none of r, w, x, -")
-    return sum({_PROTS[letter].value for letter in text})
-
-
-def _advice(text: str) -> int:
-    """Advice by its name in small letters, or as a number."""
-    names = Advice.names()
-    return names[text].value if text in names else _number(text)
-
-
-def _fault(text: str) -> tuple[FaultSite, int]:
-    """SITE@ORDINAL: vma-record@3."""
-    site, at, ordinal = text.partition("@")
-    if not at or not ordinal.isdecimal():
-        raise click.BadParameter(f"{text!r} is not of the form SITE@ORDINAL")
-    try:
-        return FaultSite.parse(site), _number(ordinal)
-    except ValueError as error:
-        raise click.BadParameter(str(error)) from None
-
-
-def _parameter(text: str) -> tuple[str, int]:
-    """NAME=NUMBER of SpaceParameters; linux_version also as a release."""
-    name, equals, value = text.partition("=")
-    known = SpaceParameters.DESCRIPTOR.fields_by_name
-    if not equals or name not in known:
-        raise click.BadParameter(f"{text!r} is not NAME=NUMBER with one of {', '.join(known)}")
-    if name == "linux_version" and "." in value:
-        return name, linux_version(value)
-    return name, _size(value)
-
-
-def _parameters(pairs: Sequence[tuple[str, int]]) -> SpaceParameters:
-    """The parameters of these names. A number that does not fit is wrong usage."""
-    params = SpaceParameters()
-    for name, value in pairs:
-        is_flag = SpaceParameters.DESCRIPTOR.fields_by_name[name].type == _TYPE_BOOL
-        try:
-            setattr(params, name, bool(value) if is_flag else value)
-        except ValueError as error:
-            raise click.UsageError(f"--set {name}: {error}") from None
-    return params
-
-
-def _label(text: str) -> tuple[str, str]:
-    key, equals, value = text.partition("=")
-    if not key or not equals:
-        raise click.BadParameter(f"{text!r} is not of the form KEY=VALUE")
-    return key, value
-
-
-_id_argument = click.argument("mm_id", metavar="ID", type=_number)
+_id_argument = click.argument("mm_id", metavar="ID", type=arguments.number)
 _label_option = click.option(
     "labels",
     "--label",
     "-l",
     multiple=True,
-    type=_label,
+    type=arguments.label,
     metavar="KEY=VALUE",
     help="A label; may be repeated.",
 )
@@ -212,7 +129,7 @@ def _client() -> Client:
     "pairs",
     "--set",
     multiple=True,
-    type=_parameter,
+    type=arguments.parameter,
     metavar="NAME=NUMBER",
     help="A parameter, as `info` names them: overcommit=2, linux_version=6.8; may be repeated.",
 )
@@ -232,7 +149,7 @@ def load(
     if (source is None) == (pid is None):
         raise click.UsageError("give either SOURCE or --pid")
     text = sys.stdin.buffer.read() if source == "-" else read_maps(pid or source or "")
-    params = _parameters(pairs)
+    params = arguments.parameters(pairs)
     space = _client().create(text, params=params, labels=dict(labels), ttl_s=ttl_s)
     click.echo(printing.hex_id(space.id))
 
@@ -249,7 +166,7 @@ def load(
 @click.option(
     "fault",
     "--fault",
-    type=_fault,
+    type=arguments.fault,
     metavar="SITE@ORDINAL",
     help=f"Fail at a VMA, counted from 0; SITE: {', '.join(site.alias for site in FaultSite)}.",
 )
@@ -353,7 +270,7 @@ def ls(labels: tuple[tuple[str, str], ...]) -> None:
 
 
 @main.command("exit")
-@click.argument("mm_ids", metavar="[ID]...", nargs=-1, type=_number)
+@click.argument("mm_ids", metavar="[ID]...", nargs=-1, type=arguments.number)
 @_label_option
 def exit_(mm_ids: tuple[int, ...], labels: tuple[tuple[str, str], ...]) -> None:
     """End spaces: by ID, or all that have all the labels."""
@@ -369,17 +286,23 @@ def exit_(mm_ids: tuple[int, ...], labels: tuple[tuple[str, str], ...]) -> None:
 
 @main.command("map")
 @_id_argument
-@click.argument("length", type=_size)
+@click.argument("length", type=arguments.size)
 @click.option(
-    "--addr", type=_number, metavar="ADDR", default="0", help="A hint, or with --fixed the place."
+    "--addr",
+    type=arguments.number,
+    metavar="ADDR",
+    default="0",
+    help="A hint, or with --fixed the place.",
 )
-@click.option("--prot", type=_prot, metavar="RWX", default="rw-", show_default=True)
+@click.option("--prot", type=arguments.prot, metavar="RWX", default="rw-", show_default=True)
 @click.option("--shared", is_flag=True, help="MAP_SHARED instead of MAP_PRIVATE.")
 @click.option("--fixed", is_flag=True, help="MAP_FIXED.")
 @click.option("--fixed-noreplace", is_flag=True, help="MAP_FIXED_NOREPLACE.")
 @click.option("--noreserve", is_flag=True, help="MAP_NORESERVE.")
 @click.option("--file", "path", help="Map this (simulated) file instead of anonymous memory.")
-@click.option("--offset", type=_size, metavar="SIZE", default="0", help="Where in the file.")
+@click.option(
+    "--offset", type=arguments.size, metavar="SIZE", default="0", help="Where in the file."
+)
 def map_(
     mm_id: int,
     length: int,
@@ -409,8 +332,8 @@ def map_(
 
 @main.command()
 @_id_argument
-@click.argument("addr", type=_number)
-@click.argument("length", type=_size)
+@click.argument("addr", type=arguments.number)
+@click.argument("length", type=arguments.size)
 def unmap(mm_id: int, addr: int, length: int) -> None:
     """munmap(2) in a space. LENGTH in bytes, or with K, M, G."""
     _client().get(mm_id).unmap(addr, length)
@@ -418,9 +341,9 @@ def unmap(mm_id: int, addr: int, length: int) -> None:
 
 @main.command()
 @_id_argument
-@click.argument("addr", type=_number)
-@click.argument("length", type=_size)
-@click.argument("prot", metavar="RWX", type=_prot)
+@click.argument("addr", type=arguments.number)
+@click.argument("length", type=arguments.size)
+@click.argument("prot", metavar="RWX", type=arguments.prot)
 def protect(mm_id: int, addr: int, length: int, prot: int) -> None:
     """mprotect(2) in a space. RWX as in maps: r--, rw-, ---."""
     _client().get(mm_id).protect(addr, length, prot)
@@ -428,16 +351,16 @@ def protect(mm_id: int, addr: int, length: int, prot: int) -> None:
 
 @main.command()
 @_id_argument
-@click.argument("addr", type=_number)
-@click.argument("old_length", type=_size)
-@click.argument("new_length", type=_size)
+@click.argument("addr", type=arguments.number)
+@click.argument("old_length", type=arguments.size)
+@click.argument("new_length", type=arguments.size)
 @click.option("--maymove", is_flag=True, help="MREMAP_MAYMOVE.")
 @click.option("--fixed", is_flag=True, help="MREMAP_FIXED.")
 @click.option("--dontunmap", is_flag=True, help="MREMAP_DONTUNMAP.")
 @click.option(
     "--to",
     "new_addr",
-    type=_number,
+    type=arguments.number,
     metavar="ADDR",
     default="0",
     help="With --fixed the place, with --dontunmap a hint.",
@@ -461,9 +384,9 @@ def remap(
 
 @main.command()
 @_id_argument
-@click.argument("addr", type=_number)
-@click.argument("length", type=_size)
-@click.argument("advice", type=_advice)
+@click.argument("addr", type=arguments.number)
+@click.argument("length", type=arguments.size)
+@click.argument("advice", type=arguments.advice)
 def advise(mm_id: int, addr: int, length: int, advice: int) -> None:
     """madvise(2) in a space. ADVICE is a name such as dontfork, wipeonfork, or a number."""
     _client().get(mm_id).advise(addr, length, advice)
@@ -471,7 +394,7 @@ def advise(mm_id: int, addr: int, length: int, advice: int) -> None:
 
 @main.command()
 @_id_argument
-@click.argument("addr", type=_number, default="0")
+@click.argument("addr", type=arguments.number, default="0")
 def brk(mm_id: int, addr: int) -> None:
     """brk(2) in a space: print the break as it then is. Without ADDR it stays."""
     click.echo(f"{_client().get(mm_id).set_break(addr):#x}")
@@ -479,8 +402,10 @@ def brk(mm_id: int, addr: int) -> None:
 
 @main.command()
 @_id_argument
-@click.argument("addr", type=_number)
-@click.option("--write", "value", type=_number, metavar="VALUE", help="Write this; else read.")
+@click.argument("addr", type=arguments.number)
+@click.option(
+    "--write", "value", type=arguments.number, metavar="VALUE", help="Write this; else read."
+)
 def touch(mm_id: int, addr: int, value: int | None) -> None:
     """Read or write a page of a space: print its value."""
     access = TouchAccess.READ if value is None else TouchAccess.WRITE
@@ -528,7 +453,7 @@ def info(mm_id: int) -> None:
 
 
 @main.command()
-@click.argument("mm_id", metavar="[ID]", type=_number, default="0")
+@click.argument("mm_id", metavar="[ID]", type=arguments.number, default="0")
 @click.pass_context
 def verify(ctx: click.Context, mm_id: int) -> None:
     """Check every invariant of a space, or of all."""

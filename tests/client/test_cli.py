@@ -217,6 +217,7 @@ def test_exit_by_id_and_by_label(run: Run, space: str, label: str) -> None:
         ["fork", "1", "--recovery", "F4"],
         ["load", "/dev/null", "--set", "colour=1"],
         ["load", "/dev/null", "--set", "overcommit"],
+        ["load", "/dev/null", "--set", "linux_version=6."],
         ["load", "/dev/null", "--set", "overcommit=0x100000000"],
     ],
 )
