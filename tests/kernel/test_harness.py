@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from .calls import ANON, PAGE, SPECIAL, Area, Call, Outcome
 from .generator import Generator, harmless, own_memory
-from .machine import Machine
+from .machine import Machine, Unavailable
 from .sequences import Totals, run_calls, run_generated
 from .shrinking import as_test, shrink, without
 from .twin import Twin
@@ -28,6 +29,21 @@ def liar(machine: Machine) -> Iterator[Twin]:
     liar = Twin(machine, lies=True)
     yield liar
     liar.close()
+
+
+@pytest.mark.parametrize(
+    ("status", "reason"),
+    [(4, r"personality\(ADDR_NO_RANDOMIZE\) is refused"), (77, "ended with 77")],
+)
+def test_where_it_cannot_run_there_is_a_reason(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, status: int, reason: str
+) -> None:
+    script = tmp_path / "executor"
+    script.write_text(f"#!/bin/sh\nexit {status}\n")
+    script.chmod(0o700)
+    monkeypatch.setattr(machine, "executor", str(script))
+    with pytest.raises(Unavailable, match=reason):
+        machine.start(privileged=True)
 
 
 def test_two_processes_of_one_kernel_agree(machine: Machine, twin: Twin) -> None:
