@@ -10,6 +10,12 @@ from forkstormd.core.space cimport *
 from forkstormd.core.vma cimport *
 from libc.errno cimport ENOMEM, EINVAL, EACCES, EAGAIN, EFAULT
 
+cdef extern from *:
+    """
+    #define FS_ADVICE_BITS 0xffffffffULL
+    """
+    u64 ADVICE_BITS "FS_ADVICE_BITS"
+
 cdef enum:
     MADV_NORMAL = 0
     MADV_RANDOM = 1
@@ -30,6 +36,7 @@ cdef enum:
     MADV_PAGEOUT = 21
     MADV_POPULATE_READ = 22
     MADV_POPULATE_WRITE = 23
+    MADV_DONTNEED_LOCKED = 24
 
 cdef int do_madvise(Task *task, u64 start, u64 length, u64 advice) noexcept nogil
 

@@ -23,6 +23,8 @@ if not cython.compiled:
     from forkstormd.core.space import *
     from forkstormd.core.vma import *
 
+    # An int to the kernel: what does not fit is lost.
+    ADVICE_BITS = 0xFFFF_FFFF
     # Advice of madvise(2), with the values of asm-generic/mman-common.h.
     MADV_NORMAL = 0
     MADV_RANDOM = 1
@@ -43,12 +45,13 @@ if not cython.compiled:
     MADV_PAGEOUT = 21
     MADV_POPULATE_READ = 22
     MADV_POPULATE_WRITE = 23
+    MADV_DONTNEED_LOCKED = 24
 
 
 def _known(advice):
     if advice <= MADV_DONTNEED or MADV_FREE <= advice <= MADV_DOFORK:
         return True
-    return MADV_HUGEPAGE <= advice <= MADV_POPULATE_WRITE
+    return MADV_HUGEPAGE <= advice <= MADV_DONTNEED_LOCKED
 
 
 def do_madvise(task, start, length, advice):
@@ -62,6 +65,7 @@ def do_madvise(task, start, length, advice):
     result: cython.int
     hole: cython.bint = False
     task.value = 0
+    advice &= ADVICE_BITS
     if not _known(advice):
         return task_fail(task, EINVAL, FIELD_ADVICE, LIMIT_NONE)
     if start & (PAGE_BYTES - 1):
@@ -69,7 +73,7 @@ def do_madvise(task, start, length, advice):
     end = start + pages
     if (length != 0 and pages == 0) or end < start:
         return task_fail(task, EINVAL, FIELD_LENGTH, LIMIT_NONE)
-    if advice == MADV_POPULATE_READ or advice == MADV_POPULATE_WRITE:
+    if MADV_POPULATE_READ <= advice <= MADV_POPULATE_WRITE:
         return _populate(task, start, end, advice == MADV_POPULATE_WRITE)
     while start < end:
         index = mas_find(mas, start)
@@ -158,8 +162,8 @@ def _advise_pages(task, vma, start, end, advice):
     if advice == MADV_FREE:
         if record.file != 0:
             return task_fail(task, EINVAL, FIELD_ADVICE, LIMIT_NONE)
-    elif advice == MADV_DONTNEED:
-        if record.flags & VM_LOCKED:
+    elif advice == MADV_DONTNEED or advice == MADV_DONTNEED_LOCKED:
+        if record.flags & VM_LOCKED and advice == MADV_DONTNEED:
             return task_fail(task, EINVAL, FIELD_ADVICE, LIMIT_NONE)
         if state.page_root != 0:
             if call_room(task) != 0:

@@ -6,12 +6,11 @@ cdef enum:
 
 cdef extern from *:
     """
-    #define FS_ANON_UNWRITTEN (1ULL << 63)
+    #define FS_ANON_BY_INDEX (1ULL << 63)
     """
-    u64 ANON_UNWRITTEN "FS_ANON_UNWRITTEN"
+    u64 ANON_BY_INDEX "FS_ANON_BY_INDEX"
 
 cdef u64 anon_of(Task *task, u32 record) noexcept nogil
-cdef u64 anon_own(Task *task, u32 record) noexcept nogil
 cdef u64 anon_new(Task *task) noexcept nogil
 cdef bint anon_mergeable(u64 one, u64 other) noexcept nogil
 cdef bint anon_joinable(u64 one, u64 other) noexcept nogil

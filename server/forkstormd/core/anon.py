@@ -7,8 +7,9 @@ lowest bit says "inherited" (the kernel: a chain of more than one anon_vma); 0 i
 After a fork the child's records are copies of the parent's, word for word, yet every faulted
 VMA of the child has an anon_vma of its own (A3). Hence `writer`, the serial of the space that
 wrote a record: seen from that space its anon is what it says; seen from any other it is
-inherited, with the record itself as its identity, or none where the VMA is WIPEONFORK or was
-never faulted. Whoever rewrites a record of another's takes an id for it first (anon_own).
+inherited, with the record's index as its id, or none where the VMA is WIPEONFORK or was never
+faulted. Whoever rewrites such a record writes that id down. It stays unique: a space inherits
+records only at its birth, all of different indexes, and marks these ids by a bit of their own.
 
 The space is the one whose state is in task.next. All functions O(1).
 """
@@ -21,8 +22,8 @@ if not cython.compiled:
 
     # VM_WIPEONFORK; vma.py, which has the flags, is above this module.
     ANON_WIPEONFORK = 0x2000000
-    # Marks the identity of a record that has no id of this space yet.
-    ANON_UNWRITTEN = 1 << 63
+    # Marks an id that is a record's index.
+    ANON_BY_INDEX = 1 << 63
 
 
 def anon_of(task, record):
@@ -32,15 +33,7 @@ def anon_of(task, record):
         return vma.anon
     if vma.flags & ANON_WIPEONFORK:
         return 0
-    return ANON_UNWRITTEN | cython.cast(u64, record) << 1 | 1
-
-
-def anon_own(task, record):
-    """anon_of with an id that outlives the record: for what is rewritten or split."""
-    anon: u64 = anon_of(task, record)
-    if anon & ANON_UNWRITTEN:
-        return anon_new(task) | 1
-    return anon
+    return ANON_BY_INDEX | cython.cast(u64, record) << 1 | 1
 
 
 def anon_new(task):

@@ -23,6 +23,7 @@ cdef u32 tree_seal(Mem *mem, u32 node, int levels) noexcept nogil
 
 cdef int _bulk_insert(Task *task, Mas *old, Mas *child, bint phases) noexcept nogil
 cdef int _tree_dup(Task *task, Mas *old, Mas *child, bint phases) noexcept nogil
+cdef bint _leaf_fails(Task *task, u32 leaf) noexcept nogil
 cdef u32 _clone(Mas *child, u32 node, int levels) noexcept nogil
 cdef void _release_clone(Task *task, u32 node, int levels, u32 built) noexcept nogil
 cdef u32 _copy_vma(Task *task, u32 record, Record *vma, int fault) noexcept nogil

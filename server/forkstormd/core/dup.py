@@ -269,10 +269,8 @@ def _clone(child, node, levels):
     # As the kernel does, a node's children are asked for together: no half-cloned level.
     if heap_ensure(task, INNER_SLOTS + 1, 0) != 0:
         return 0
-    if levels == 1 and task.fault.site == FAULT_TREE_NODE:
-        task.failure.ordinal += leaf_vmas(leaf_at(mem, node))
-        if task.failure.ordinal > task.fault.ordinal:
-            return 0
+    if levels == 1 and task.fault.site == FAULT_TREE_NODE and _leaf_fails(task, node):
+        return 0
     copy = node_new(child)
     copy_node(mem.base, copy, node)
     inner = inner_at(mem, copy)
@@ -286,6 +284,12 @@ def _clone(child, node, levels):
                 return 0
             inner.slot[offset] = below
     return copy
+
+
+def _leaf_fails(task, leaf):
+    """Whether the VMA that is to fail lies in this leaf; counts VMAs in task.failure.ordinal."""
+    task.failure.ordinal += leaf_vmas(leaf_at(task.mem, leaf))
+    return task.failure.ordinal > task.fault.ordinal
 
 
 def _release_clone(task, node, levels, built):

@@ -6,6 +6,7 @@ from forkstormd.core.maple cimport *
 from forkstormd.core.objects cimport object_of, object_read, object_write
 from forkstormd.core.owning cimport record_release
 from forkstormd.core.pages cimport *
+from forkstormd.core.placement cimport min_addr
 from forkstormd.core.space cimport *
 from forkstormd.core.vma cimport *
 from libc.errno cimport ENOMEM, EFAULT

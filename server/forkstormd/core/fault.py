@@ -25,6 +25,7 @@ if not cython.compiled:
     from forkstormd.core.objects import object_of, object_read, object_write
     from forkstormd.core.owning import record_release
     from forkstormd.core.pages import *
+    from forkstormd.core.placement import min_addr
     from forkstormd.core.space import *
     from forkstormd.core.vma import *
 
@@ -61,6 +62,7 @@ def fault_in(task, addr, write):
     page: u64 = addr & ~cython.cast(u64, PAGE_BYTES - 1)
     vma: RecordP
     index: u32 = mas_find(mas, page)
+    value: u64
     own: cython.bint
     result: cython.int
     if index == 0 or addr >= state.task_size:
@@ -81,9 +83,11 @@ def fault_in(task, addr, write):
         if index == 0:
             return task_fail(task, ENOMEM, FIELD_NONE, LIMIT_ARENA)
         vma = record_at(task.mem, index)
+    # A page that becomes the space's own keeps what it showed (copy on write).
+    value = _shown(task, vma, page) if own else 0
     pages_init(pages, task, state, mas.stamp)
     if pages_look(pages, page) < (2 if own else 1):
-        result = pages_set(pages, page, own, _shown(task, vma, page) if own else 0)
+        result = pages_set(pages, page, own, value)
         pages_finish(pages, state)
         if result != 0:
             return task_fail(task, ENOMEM, FIELD_NONE, LIMIT_ARENA)
@@ -114,7 +118,7 @@ def _expand_stack(task, vma, addr):
     before: RecordP
     index: u32
     grow: u64 = (record.start - addr) >> PAGE_SHIFT
-    if not record.flags & VM_GROWSDOWN or addr < state.mmap_min_addr:
+    if not record.flags & VM_GROWSDOWN or addr < min_addr(state):
         return task_fail(task, EFAULT, FIELD_ADDR, LIMIT_NONE)
     mas_walk(mas, addr)
     index = mas_prev(mas)
@@ -136,7 +140,7 @@ def _expand_stack(task, vma, addr):
         return task_fail(task, EFAULT, FIELD_ADDR, LIMIT_STACK)
     if record.flags & VM_ACCOUNT and commit_charge(task, state, grow) != 0:
         return task_fail(task, EFAULT, FIELD_ADDR, LIMIT_COMMIT)
-    index = vma_part(task, vma, record.start, record.end, record.flags, anon_own(task, vma))
+    index = vma_part(task, vma, record.start, record.end, record.flags, anon_of(task, vma))
     record = record_at(task.mem, index)
     record.start = addr
     record.pgoff -= grow

@@ -167,6 +167,7 @@ cdef struct State:
     u64 task_size
     u64 mmap_min_addr
     u64 mmap_base
+    u64 lsm_min_addr
     u64 max_map_count
     u64 stack_limit
     u64 commit_limit
@@ -188,7 +189,7 @@ cdef struct Slot:
     u64 lock[8]
     State state[2]
     u8 labels[256]
-    u8 unused[24]
+    u8 unused[8]
 
 cdef struct Lane:
     u64 owner_pid

@@ -220,6 +220,7 @@ class State(ctypes.Structure):
             "task_size",
             "mmap_min_addr",
             "mmap_base",
+            "lsm_min_addr",
             "max_map_count",
             "stack_limit",
             "commit_limit",
@@ -244,7 +245,7 @@ class Slot(ctypes.Structure):
         ("lock", _U64 * 8),
         ("state", State * 2),
         ("labels", _U8 * 256),
-        ("unused", _U8 * 24),
+        ("unused", _U8 * 8),
     ]
 
 

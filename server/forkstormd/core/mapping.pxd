@@ -22,6 +22,7 @@ cdef enum:
     MAP_GROWSDOWN = 0x100
     MAP_NORESERVE = 0x4000
     MAP_STACK = 0x20000
+    MAP_SYNC = 0x80000
     MAP_FIXED_NOREPLACE = 0x100000
     MAP_VALIDATED = 0x7e07f9f3
     ACCESS_READ = 1
@@ -44,6 +45,6 @@ cdef bint range_mapped(Mas *mas, u64 start, u64 end) noexcept nogil
 
 cdef u64 _file_flags(Task *task, MapArgs *args) noexcept nogil
 cdef u64 _anonymous_flags(Task *task, MapArgs *args) noexcept nogil
-cdef u64 _reserve_flags(State *state, u64 flags, u64 map_flags) noexcept nogil
+cdef u64 _common_flags(State *state, u64 flags, u64 map_flags) noexcept nogil
 cdef u64 _accounted(Task *task, u64 start, u64 end) noexcept nogil
 cdef u32 _new_object(Task *task, u64 pages, bint charged) noexcept nogil

@@ -35,6 +35,7 @@ if not cython.compiled:
     MAP_GROWSDOWN = 0x100
     MAP_NORESERVE = 0x4000
     MAP_STACK = 0x20000
+    MAP_SYNC = 0x80000
     MAP_FIXED_NOREPLACE = 0x100000
     # What MAP_SHARED_VALIDATE knows (LEGACY_MAP_MASK of the kernel).
     MAP_VALIDATED = 0x7E07F9F3
@@ -81,8 +82,6 @@ def do_mmap(task, args):
     args.length = page_align(args.length)
     if args.length == 0:
         return task_fail(task, ENOMEM, FIELD_LENGTH, LIMIT_NONE)
-    if not anonymous and args.offset > MAX_INDEX - args.length:
-        return task_fail(task, EOVERFLOW, FIELD_OFFSET, LIMIT_NONE)
     if state.map_count > state.max_map_count:
         return task_fail(task, ENOMEM, FIELD_NONE, LIMIT_MAP_COUNT)
     if anonymous:
@@ -112,6 +111,9 @@ def do_mmap(task, args):
             return task_fail(task, ENOMEM, FIELD_LENGTH, LIMIT_COMMIT)
     elif anonymous and flags & VM_SHARED:
         if not flags & VM_NORESERVE and commit_charge(task, state, pages) != 0:
+            # The object is made last, when what was there has gone already.
+            if range_mapped(mas, addr, end) and unmap_range(task, addr, end) != 0:
+                return -ENOMEM
             return task_fail(task, ENOMEM, FIELD_LENGTH, LIMIT_COMMIT)
         object = _new_object(task, pages, not flags & VM_NORESERVE)
         if object == 0:
@@ -166,8 +168,13 @@ def _accounted(task, start, end):
     return pages
 
 
-def _reserve_flags(state, flags, map_flags):
-    """NORESERVE and ACCOUNT of a mapping. Strict overcommit ignores MAP_NORESERVE."""
+def _common_flags(state, flags, map_flags):
+    """What flags of mmap say of any kind of mapping; and ACCOUNT. Strict overcommit ignores
+    MAP_NORESERVE."""
+    if map_flags & MAP_STACK:
+        flags |= VM_NOHUGEPAGE
+    if map_flags & MAP_SYNC:
+        flags |= VM_SYNC
     if map_flags & MAP_NORESERVE and state.overcommit != OVERCOMMIT_NEVER:
         flags |= VM_NORESERVE
     if (flags & (VM_SHARED | VM_WRITE | VM_NORESERVE)) == VM_WRITE:
@@ -182,7 +189,7 @@ def _file_flags(task, args):
     flags: u64 = args.prot & (VM_READ | VM_WRITE | VM_EXEC)
     flags |= VM_MAYREAD | VM_MAYWRITE | VM_MAYEXEC
     task.error = 0
-    if args.length > FILE_BYTES_MAX or args.offset > FILE_BYTES_MAX - args.length:
+    if args.offset >> PAGE_SHIFT > (FILE_BYTES_MAX - args.length) >> PAGE_SHIFT:
         task.error = -task_fail(task, EOVERFLOW, FIELD_OFFSET, LIMIT_NONE)
     elif kind == MAP_SHARED_VALIDATE and args.flags & ~cython.cast(u64, MAP_VALIDATED):
         task.error = -task_fail(task, EOPNOTSUPP, FIELD_FLAGS, LIMIT_NONE)
@@ -201,9 +208,7 @@ def _file_flags(task, args):
         if not access & ACCESS_WRITE:
             # I2: a shared mapping of a file opened read-only can never become writable.
             flags &= ~cython.cast(u64, VM_MAYWRITE | VM_SHARED)
-    if args.flags & MAP_STACK:
-        flags |= VM_NOHUGEPAGE
-    return _reserve_flags(task_next(task), flags, args.flags)
+    return _common_flags(task_next(task), flags, args.flags)
 
 
 def _anonymous_flags(task, args):
@@ -228,9 +233,7 @@ def _anonymous_flags(task, args):
         flags |= VM_DROPPABLE | VM_NORESERVE | VM_WIPEONFORK | VM_DONTDUMP
     if args.flags & MAP_GROWSDOWN:
         flags |= VM_GROWSDOWN
-    if args.flags & MAP_STACK:
-        flags |= VM_NOHUGEPAGE
-    return _reserve_flags(task_next(task), flags, args.flags)
+    return _common_flags(task_next(task), flags, args.flags)
 
 
 def do_munmap(task, addr, length):

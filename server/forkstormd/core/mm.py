@@ -118,6 +118,7 @@ class MemoryManager(Lanes):
         state.task_size = params.task_size
         state.mmap_min_addr = params.mmap_min_addr
         state.mmap_base = params.mmap_base
+        state.lsm_min_addr = params.lsm_min_addr
         state.max_map_count = params.max_map_count
         state.start_brk = params.start_brk
         state.brk = brk or params.start_brk

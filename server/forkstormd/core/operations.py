@@ -7,7 +7,6 @@ changed. task.locked_ns and task.done_ns bound its work; what it found is in tas
 import cython
 
 if not cython.compiled:
-
     from forkstormd.core.advise import do_madvise
     from forkstormd.core.atomics import *
     from forkstormd.core.brk import do_brk

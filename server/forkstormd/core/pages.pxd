@@ -21,10 +21,10 @@ cdef bint pages_any(Pages *pages, u64 start, u64 end) noexcept nogil
 cdef int pages_set(Pages *pages, u64 addr, bint own, u64 value) noexcept nogil
 cdef int pages_zap(Pages *pages, u64 start, u64 end) noexcept nogil
 cdef int pages_free_tables(Pages *pages, u64 addr, u64 end, u64 floor, u64 ceiling) noexcept nogil
+cdef int pages_unmap(Pages *pages, u64 start, u64 end, u64 floor, u64 ceiling) noexcept nogil
 cdef int pages_copy(Pages *to, Pages *source, u64 start, u64 end, u64 stop_after) noexcept nogil
 cdef int pages_move(Pages *pages, u64 from_addr, u64 to_addr, u64 length) noexcept nogil
 cdef void pages_drop(Task *task, u32 node, int levels) noexcept nogil
-cdef void pages_abandon(Pages *pages) noexcept nogil
 cdef object page_tree_facts(Mem *mem, object walk, u32 root, int levels)
 
 cdef bint _counted(int level) noexcept nogil
@@ -33,15 +33,14 @@ cdef u32 _find(Pages *pages, u64 addr, int level) noexcept nogil
 cdef u64 _seek(Pages *pages, int level, u64 at, u64 end) noexcept nogil
 cdef u64 _seek_pages(Pages *pages, u64 at, u64 end) noexcept nogil
 cdef u32 _new(Pages *pages, int level) noexcept nogil
-cdef bint _taken(Pages *pages, u32 parent) noexcept nogil
-cdef int _let_go(Pages *pages, u32 parent, u32 node, int level) noexcept nogil
-cdef u32 _own_node(Pages *pages, u32 parent, u32 node, int level) noexcept nogil
+cdef u32 _own_node(Pages *pages, u32 node, int level) noexcept nogil
 cdef u32 _own(Pages *pages, u64 addr, int level) noexcept nogil
 cdef int _own_range(Pages *pages, u64 start, u64 end) noexcept nogil
-cdef int _discard(Pages *pages, u32 parent, u32 node, int level) noexcept nogil
-cdef int _free_level(Pages *pages, int level, u64 addr, u64 end, u64 floor, u64 ceiling) noexcept nogil
+cdef int _discard(Pages *pages, u32 node, int level) noexcept nogil
+cdef int _free_level(
+    Pages *pages, int level, u64 addr, u64 end, u64 floor, u64 ceiling, bint prepare
+) noexcept nogil
 cdef int _unlink(Pages *pages, u64 addr, int level) noexcept nogil
 cdef int _build(Pages *to, Pages *source, int level, u64 start, u64 end, u64 ahead) noexcept nogil
 cdef bint _copy_strip(Pages *to, u32 table, u32 slot, u32 source, u32 mask) noexcept nogil
-cdef void _abandon(Pages *pages, u32 node, int level) noexcept nogil
 cdef object _walk_node(Mem *mem, object walk, u32 node, int level, bint is_root, list totals)

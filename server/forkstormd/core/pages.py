@@ -35,11 +35,12 @@ reference on each child.
     pages_free_tables   O(tables in the range)
     pages_copy          O(tables + strips + pages in the range), not O(its length)
     pages_move          O(tables + strips + pages in the range)
+    pages_unmap         O(strips + tables in the range)
     pages_drop          O(what is freed)
 
-Errors: -ENOMEM. Then no page has changed (pages_copy and pages_free_tables: those before the
-failure have), though paths may have been copied; the transaction may go on, or be given up with
-pages_abandon.
+Errors: -ENOMEM. Then no page has changed (pages_copy: those before the failure have), though paths
+may have been copied and empty tables built or freed. The tree is whole: the transaction may go on,
+and has to be committed if the root has changed. An unpublished tree is given back by pages_drop.
 """
 
 import cython
@@ -213,27 +214,8 @@ def _new(pages, level):
     return node
 
 
-def _taken(pages, parent):
-    """Whether the references of an owned parent on published nodes are this transaction's own, as
-    those of a shared node's copy are, and not a published version's."""
-    return parent != 0 and not table_at(pages.mem, parent).moved
-
-
-def _let_go(pages, parent, node, level):
-    """Give up the reference on a published node: after the commit, or at once what _own_node has
-    taken. The node outlives that, because the version it was taken from does. 0 or -ENOMEM."""
-    if _taken(pages, parent):
-        pages_drop(pages.task, node, level + 1)
-    elif retire_room(pages.task) != 0:
-        return -ENOMEM
-    else:
-        task_retire(pages.task, DROP_TABLE, node, level + 1)
-    return 0
-
-
-def _own_node(pages, parent, node, level):
-    """This transaction's own copy of a node, for the owned parent (0: none, it is the root) to
-    link; 0 without memory."""
+def _own_node(pages, node, level):
+    """This transaction's own copy of a node, for the owned parent to link; 0 without memory."""
     mem: MemP = pages.mem
     table: TableP = table_at(mem, node)
     copy: u32
@@ -260,7 +242,7 @@ def _own_node(pages, parent, node, level):
             rest &= rest - 1
     if _counted(level):
         page_tables_add(mem.header, 1)
-    _let_go(pages, parent, node, level)
+    task_retire(pages.task, DROP_TABLE, node, level + 1)
     return copy
 
 
@@ -276,7 +258,7 @@ def _own(pages, addr, level):
     check(addr >> level_shift(pages.levels) == 0)
     while True:
         if node != 0:
-            node = _own_node(pages, above, node, at)
+            node = _own_node(pages, node, at)
         elif heap_ensure(task, at - level + 1, 0) == 0:
             # All that is missing below, or nothing: a half table is never empty.
             node = _new(pages, at)
@@ -310,15 +292,16 @@ def _own_range(pages, start, end):
     return 0
 
 
-def _discard(pages, parent, node, level):
+def _discard(pages, node, level):
     """Free a node without children that leaves the tree, at once if nobody else ever saw it.
     0 or -ENOMEM."""
     table: TableP = table_at(pages.mem, node)
-    if table.stamp != pages.stamp:
-        return _let_go(pages, parent, node, level)
-    if _counted(level) and table.moved:
+    if table.stamp != pages.stamp or (_counted(level) and table.moved):
         # A copy that took over a published table is counted until the commit, as that was.
-        return _let_go(pages, 0, node, level)
+        if retire_room(pages.task) != 0:
+            return -ENOMEM
+        task_retire(pages.task, DROP_TABLE, node, level + 1)
+        return 0
     if _counted(level):
         page_tables_add(pages.mem.header, -1)
     node_free(pages.task, node)
@@ -356,7 +339,6 @@ def pages_zap(pages, start, end):
     mem: MemP = pages.mem
     at: u64
     slot: u32
-    parent: u32
     node: u32
     gone: u32
     table: TableP
@@ -365,14 +347,13 @@ def pages_zap(pages, start, end):
         return -ENOMEM
     at = _seek_pages(pages, start, end)
     while at < end:
-        parent = _find(pages, at, 1)
-        table = table_at(mem, parent)
+        table = table_at(mem, _find(pages, at, 1))
         slot = level_slot(at, 1)
         node = table.child[slot]
         strip = strip_at(mem, node)
         gone = strip.present & strip_mask(at, end)
         if strip.present == gone:
-            if _discard(pages, parent, node, 0) != 0:
+            if _discard(pages, node, 0) != 0:
                 return -ENOMEM
             table.present &= ~(cython.cast(u32, 1) << slot)
         else:
@@ -394,21 +375,31 @@ def pages_free_tables(pages, addr, end, floor, ceiling):
     Linux frees a PTE page with whatever it still maps. Here a table that is not empty stays, so
     that wrong limits never unmap anything.
     """
-    level: cython.int = 1
-    result: cython.int
-    while level < pages.levels - 1:
-        result = _free_level(pages, level, addr, end, floor, ceiling)
-        if result != 0:
-            return result
-        level += 2
+    level: cython.int
+    for level in range(1, pages.levels - 1, 2):
+        if _free_level(pages, level, addr, end, floor, ceiling, False) != 0:
+            return -ENOMEM
     return 0
 
 
-def _free_level(pages, level, addr, end, floor, ceiling):
+def pages_unmap(pages, start, end, floor, ceiling):
+    """pages_zap, then pages_free_tables. 0, or -ENOMEM with nothing changed."""
+    level: cython.int
+    if _own_range(pages, start, end) != 0:
+        return -ENOMEM
+    for level in range(1, pages.levels - 1, 2):
+        if _free_level(pages, level, start, end, floor, ceiling, True) != 0:
+            return -ENOMEM
+    if pages_zap(pages, start, end) != 0:
+        return -ENOMEM
+    return pages_free_tables(pages, start, end, floor, ceiling)
+
+
+def _free_level(pages, level, addr, end, floor, ceiling, prepare):
+    """Free what may go of one level; to prepare: only own whatever that changes. 0 or -ENOMEM."""
     span: u64 = _span(level)
     at: u64 = addr & ~(span - 1)
     following: u64
-    empty: cython.bint
     if at < floor:
         at = (floor + span - 1) & ~(span - 1)
     if ceiling != 0:
@@ -416,9 +407,12 @@ def _free_level(pages, level, addr, end, floor, ceiling):
     at = _seek(pages, level, at, end)
     while at < end:
         following = (at & ~(span - 1)) + span
-        empty = table_at(pages.mem, _find(pages, at, level)).present == 0
-        if empty and _unlink(pages, at, level) != 0:
-            return -ENOMEM
+        if prepare:
+            if _own(pages, at, level) == 0:
+                return -ENOMEM
+        elif table_at(pages.mem, _find(pages, at, level)).present == 0:
+            if _unlink(pages, at, level) != 0:
+                return -ENOMEM
         at = _seek(pages, level, following, end)
     return 0
 
@@ -434,18 +428,18 @@ def _unlink(pages, addr, level):
         return -ENOMEM
     table = table_at(mem, node)
     slot = level_slot(addr, level + 1)
-    if _discard(pages, node, table.child[slot], level) != 0:
+    if _discard(pages, table.child[slot], level) != 0:
         return -ENOMEM
     table.present &= ~(cython.cast(u32, 1) << slot)
     if _counted(level):
         pages.tables -= 1
     if table.present == 0:
         # Both this transaction's own, and not counted: freed at once.
-        _discard(pages, 0, node, level + 1)
+        _discard(pages, node, level + 1)
         table = table_at(mem, _find(pages, addr, level + 2))
         table.present &= ~(cython.cast(u32, 1) << level_slot(addr, level + 2))
         if level + 2 == pages.levels - 1 and table.present == 0:
-            _discard(pages, 0, pages.root, pages.levels - 1)
+            _discard(pages, pages.root, pages.levels - 1)
             pages.root = 0
     return 0
 
@@ -566,7 +560,7 @@ def pages_move(pages, from_addr, to_addr, length):
     result = pages_zap(pages, from_addr, end)
     for level in range(1, 5, 2):
         if result == 0 and ahead & (_span(level) - 1) == 0:
-            result = _free_level(pages, level, from_addr, end, from_addr, end)
+            result = _free_level(pages, level, from_addr, end, from_addr, end, False)
     return result
 
 
@@ -592,47 +586,6 @@ def pages_drop(task, node, levels):
         if _counted(levels - 1):
             page_tables_add(mem.header, -1)
     node_free(task, node)
-
-
-def pages_abandon(pages):
-    """Free all that this transaction has built and not published: an unpublished tree entirely, or
-    the copies in one that is published, which stays as it is. Afterwards the root and the counts
-    are 0, and the caller forgets what was retired since pages_init."""
-    task: TaskP = pages.task
-    i: cython.int
-    node: u32
-    check(pages.stamp != 0)
-    if pages.root != 0 and table_at(pages.mem, pages.root).stamp == pages.stamp:
-        _abandon(pages, pages.root, pages.levels - 1)
-    for i in range(task.retired_count):
-        # _discard: a copy that took over a published table, and lost it.
-        if task.retired[i] & 255 == DROP_TABLE:
-            node = cython.cast(u32, task.retired[i] >> 32)
-            if table_at(pages.mem, node).stamp == pages.stamp:
-                node_free(task, node)
-    pages.root = 0
-    pages.tables = 0
-    pages.pages = 0
-
-
-def _abandon(pages, node, level):
-    """Free an owned node and what it owns below."""
-    mem: MemP = pages.mem
-    table: TableP = table_at(mem, node)
-    rest: u32
-    child: u32
-    if level > 0:
-        rest = table.present
-        while rest != 0:
-            child = table.child[lowest_bit(rest)]
-            if table_at(mem, child).stamp == pages.stamp:
-                _abandon(pages, child, level - 1)
-            elif not table.moved:
-                pages_drop(pages.task, child, level)
-            rest &= rest - 1
-        if _counted(level) and not table.moved:
-            page_tables_add(mem.header, -1)
-    node_free(pages.task, node)
 
 
 # Verifying.

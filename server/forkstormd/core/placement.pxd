@@ -9,6 +9,7 @@ cdef enum:
     MAP_32BIT = 0x40
     MAP_ABOVE4G = 0x80
     PMD_BYTES = 0x200000
+    ERRNO_MAX = 4095
     LOW_2G_START = 0x40000000
     THP_NEVER = 0
     THP_WITHOUT_HINT = 1
@@ -23,6 +24,7 @@ cdef extern from *:
     u64 ABOVE_4G "FS_ABOVE_4G"
 
 cdef u64 page_align(u64 length) noexcept nogil
+cdef u64 min_addr(State *state) noexcept nogil
 cdef u64 round_hint_to_min(State *state, u64 hint) noexcept nogil
 cdef int thp_of_file(Mem *mem, u32 file) noexcept nogil
 cdef int get_unmapped_area(Task *task, u64 addr, u64 length, u64 flags, int thp, u64 offset) noexcept nogil

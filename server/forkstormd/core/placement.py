@@ -28,6 +28,8 @@ if not cython.compiled:
     MAP_32BIT = 0x40
     MAP_ABOVE4G = 0x80
     PMD_BYTES = 0x200000
+    # MAX_ERRNO.
+    ERRNO_MAX = 4095
     LOW_2G_START = 0x4000_0000
     LOW_2G_END = 0x8000_0000
     ABOVE_4G = 0x1_0000_0000
@@ -48,9 +50,15 @@ def page_align(length):
 def round_hint_to_min(state, hint):
     """A hint of mmap(2): down to its page, and not below mmap_min_addr."""
     hint &= ~cython.cast(u64, PAGE_BYTES - 1)
-    if hint != 0 and hint < state.mmap_min_addr:
-        return page_align(state.mmap_min_addr)
+    if hint != 0 and hint < min_addr(state):
+        return page_align(min_addr(state))
     return hint
+
+
+def min_addr(state):
+    """Below this nothing is placed, no hint honoured, and no stack grows. Linux has two limits:
+    vm.mmap_min_addr, which also decides what MAP_FIXED may do, and CONFIG_LSM_MMAP_MIN_ADDR."""
+    return max(state.mmap_min_addr, state.lsm_min_addr)
 
 
 def thp_of_file(mem, file):
@@ -74,10 +82,17 @@ def get_unmapped_area(task, addr, length, flags, thp, offset):
             thp == THP_WITHOUT_HINT and (addr != 0 or length & (PMD_BYTES - 1))
         ):
             thp = THP_NEVER
-        if not (thp != THP_NEVER and _aligned_area(mas, state, addr, length, flags, offset)):
-            if not _unmapped_area(mas, state, addr, length, flags):
-                return task_fail(task, ENOMEM, FIELD_LENGTH, LIMIT_PLACEMENT)
+        if not (
+            (thp != THP_NEVER and _aligned_area(mas, state, addr, length, flags, offset))
+            or _unmapped_area(mas, state, addr, length, flags)
+        ):
+            return task_fail(task, ENOMEM, FIELD_LENGTH, LIMIT_PLACEMENT)
         addr = mas.index
+    elif addr > MAX_INDEX - ERRNO_MAX:
+        # Linux takes such an address for an error that the search has returned.
+        return task_fail(
+            task, cython.cast(cython.int, MAX_INDEX - addr + 1), FIELD_ADDR, LIMIT_NONE
+        )
     if addr > state.task_size - length:
         return task_fail(task, ENOMEM, FIELD_ADDR, LIMIT_NONE)
     if addr & (PAGE_BYTES - 1):
@@ -125,12 +140,12 @@ def _unmapped_area(mas, state, hint, length, flags):
             return True
     if not flags & MAP_32BIT and _top_down(
         mas,
-        max(state.mmap_min_addr, ABOVE_4G if flags & MAP_ABOVE4G else PAGE_BYTES),
+        max(min_addr(state), ABOVE_4G if flags & MAP_ABOVE4G else PAGE_BYTES),
         state.mmap_base,
         length,
     ):
         return True
-    return _bottom_up(mas, max(low, state.mmap_min_addr), high, length)
+    return _bottom_up(mas, max(low, min_addr(state)), high, length)
 
 
 def _top_down(mas, low, high, length):

@@ -28,11 +28,11 @@ class PageTree:
             self.tree = self.state = State()
         self.tree.task_size = task_size
 
-    def apply(self, changes: object, publish: object = True) -> list:
-        """Make changes in one transaction, and publish it or give it up. A change is a tuple:
+    def apply(self, changes: object) -> list:
+        """Make changes in one transaction. A change is a tuple:
 
             ("set", addr, own, value)   ("zap", start, end)   ("move", from, to, length)
-            ("free_tables", addr, end, floor, ceiling)
+            ("free_tables", addr, end, floor, ceiling)   ("unmap", addr, end, floor, ceiling)
             ("copy", source, start, end, stop_after)
 
         Returns what each answered: 0 or a negative errno.
@@ -44,12 +44,8 @@ class PageTree:
             task_begin(task, 0)
             pages_init(pages, task, self.tree, task_stamp(task))
             results = [_change(task, change) for change in changes]
-            if publish:
-                pages_finish(pages, self.tree)
-                retired_drop(task)
-            else:
-                pages_abandon(pages)
-                task.retired_count = 0
+            pages_finish(pages, self.tree)
+            retired_drop(task)
         finally:
             task_end(task)
             self.lanes.idle.append(index)
@@ -124,6 +120,8 @@ def _change(task, change):
         return pages_move(pages, change[1], change[2], change[3])
     if name == "free_tables":
         return pages_free_tables(pages, change[1], change[2], change[3], change[4])
+    if name == "unmap":
+        return pages_unmap(pages, change[1], change[2], change[3], change[4])
     if name == "copy":
         other = change[1]
         source = task_pages(task, 1)

@@ -108,6 +108,7 @@ def _move_many(task, args):
     start: u64 = args.addr
     end: u64 = args.addr + args.old_length
     to: u64 = args.new_addr
+    at: u64 = start
     record: RecordP
     index: u32 = mas_find(mas, start)
     result: cython.int
@@ -117,14 +118,17 @@ def _move_many(task, args):
         record = record_at(task.mem, index)
         if record.start >= end:
             break
-        args.addr = max(record.start, start)
+        args.addr = max(record.start, at)
         args.old_length = min(record.end, end) - args.addr
         args.new_length = args.old_length
         args.new_addr = to + (args.addr - start)
         result = _move_to(task, args)
         if result != 0:
             return result
-        index = mas_find(mas, args.addr + args.old_length)
+        at = args.addr + args.old_length
+        if at == end:
+            break
+        index = mas_find(mas, at)
     task.value = to
     return 0
 
@@ -197,7 +201,7 @@ def _expand(task, args, vma):
             return -ENOMEM
         if record.flags & VM_ACCOUNT and commit_charge(task, state, delta >> PAGE_SHIFT) != 0:
             return task_fail(task, ENOMEM, FIELD_NEW_LENGTH, LIMIT_COMMIT)
-        index = vma_part(task, vma, record.start, end, record.flags, anon_own(task, vma))
+        index = vma_part(task, vma, record.start, end, record.flags, anon_of(task, vma))
         record_at(task.mem, index).end = end + delta
         # The VMA with its new end replaces itself, and may join the next one.
         task.value = args.addr
@@ -250,13 +254,7 @@ def _move(task, args, to):
         pages_finish(pages, state)
         if result != 0 or call_room(task) != 0:
             return task_fail(task, ENOMEM, FIELD_NONE, LIMIT_ARENA)
-    anon = anon_own(task, vma)
-    if anon != anon_of(task, vma):
-        # Both VMAs will name the same memory, so the source has to have a name for it first.
-        index = vma_part(task, vma, record.start, record.end, record.flags, anon)
-        vma_replace(mas, state, record.start, record.end, index, MERGE_NONE)
-        record = record_at(task.mem, index)
-        vma = index
+    anon = anon_of(task, vma)
     index = vma_part(task, vma, args.addr, record.end, record.flags, anon)
     new = record_at(task.mem, index)
     new.start = to

@@ -13,7 +13,7 @@ import cython
 if not cython.compiled:
     from errno import ENOMEM
 
-    from forkstormd.core.anon import anon_joinable, anon_mergeable, anon_of, anon_own
+    from forkstormd.core.anon import anon_joinable, anon_mergeable, anon_of
     from forkstormd.core.atomics import copy_record
     from forkstormd.core.heap import heap_ensure, record_alloc
     from forkstormd.core.layout import *
@@ -37,6 +37,7 @@ if not cython.compiled:
     VM_DONTCOPY = 0x20000
     VM_ACCOUNT = 0x100000
     VM_NORESERVE = 0x200000
+    VM_SYNC = 0x800000
     VM_WIPEONFORK = 0x2000000
     VM_DONTDUMP = 0x4000000
     VM_SOFTDIRTY = 0x8000000
@@ -116,7 +117,7 @@ def vma_new(task, start, end, flags, pgoff, file):
 
 def vma_part(task, record, start, end, flags, anon):
     """A new record for the part [start, end) of a VMA, with these flags; I7: the page offset
-    moves along. heap_ensure has made sure of it. anon: anon_own of the VMA, which is the same
+    moves along. heap_ensure has made sure of it. anon: what anon_of says of the VMA, the same
     for all its parts."""
     index: u32 = record_alloc(task)
     part: RecordP
@@ -189,7 +190,7 @@ def vma_replace(mas, state, start, end, record, merge):
         low = old.start
         high = old.end
         if low < start or high > end:
-            anon = anon_own(task, index)
+            anon = anon_of(task, index)
         if low < start:
             left = vma_part(task, index, low, start, old.flags, anon)
             first = low
@@ -263,7 +264,7 @@ def vma_change(mas, state, vma, start, end, flags):
     high: u64 = old.end
     new: u32
     splits: u64 = 0
-    anon: u64 = anon_own(task, vma)
+    anon: u64 = anon_of(task, vma)
     result: cython.int
     if heap_ensure(task, STORE_NODES, 8) != 0:
         task.limit = LIMIT_ARENA
@@ -310,7 +311,7 @@ def vma_split(mas, state, vma, at):
     if heap_ensure(task, STORE_NODES, 8) != 0:
         task.limit = LIMIT_ARENA
         return -ENOMEM
-    part = vma_part(task, vma, old.start, at, old.flags, anon_own(task, vma))
+    part = vma_part(task, vma, old.start, at, old.flags, anon_of(task, vma))
     result = vma_replace(mas, state, old.start, at, part, MERGE_NONE)
     if result != 0:
         record_release(task, part)
