@@ -9,7 +9,6 @@ from __future__ import annotations
 import errno
 import os
 from dataclasses import dataclass, field
-from itertools import groupby
 
 from forkstorm.maps import Vma
 from forkstorm.messages import File
@@ -29,6 +28,10 @@ def refuse(number: int) -> OSError:
 
 def pages(addr: int, length: int) -> range:
     return range(addr, addr + length, PAGE)
+
+
+def is_file(name: str) -> bool:
+    return name.startswith(("/", maps.UNKNOWN_NAME))
 
 
 @dataclass(eq=False)
@@ -52,7 +55,7 @@ class FakeSpace:
         bits = prot & 7 | MAY | (0x88 if flags & 0xF == 1 else 0)
         name = file.path.decode() if file is not None else ""
         for page in pages(addr, length):
-            self.pages[page] = (bits, offset + page - addr if name else 0, name)
+            self.pages[page] = (bits, offset + page - addr if is_file(name) else 0, name)
         return addr
 
     def unmap(self, addr: int, length: int) -> None:
@@ -104,22 +107,17 @@ class FakeSpace:
         return child
 
     def vmas(self) -> list[Vma]:
-        listed = sorted(self.pages.items())
-        # Alike, and in a row: the page's number minus its place is the same.
-        runs = groupby(
-            enumerate(listed),
-            key=lambda one: (
-                one[1][0] // PAGE - one[0],
-                one[1][1][0],
-                one[1][1][1] - one[1][0] if one[1][1][1] else 0,
-                one[1][1][2],
-            ),
-        )
-        found = []
-        for _, run in runs:
-            areas = [page for _, page in run]
-            bits, offset, name = areas[0][1]
-            found.append(Vma(areas[0][0], areas[-1][0] + PAGE, bits, offset, name, 0, 0, 0))
+        found: list[Vma] = []
+        for page, (bits, offset, name) in sorted(self.pages.items()):
+            last = found[-1] if found else None
+            if (
+                last is not None
+                and (last.end, last.vm_flags, last.name) == (page, bits, name)
+                and (not is_file(name) or last.offset_bytes + page - last.start == offset)
+            ):
+                found[-1] = last._replace(end=page + PAGE)
+            else:
+                found.append(Vma(page, page + PAGE, bits, offset, name, 0, 0, 0))
         return found
 
     def exit(self) -> None:
@@ -156,8 +154,8 @@ class FakeMachine:
             bits = MAY | sum(1 << at for at in range(3) if line.permissions[at] != "-")
             bits |= 0x88 if line.permissions[3] == "s" else 0
             for page in pages(line.start, line.end - line.start):
-                offset = line.offset + page - line.start if line.name.startswith("/") else 0
+                offset = line.offset + page - line.start if is_file(line.name) else 0
                 space.pages[page] = (bits, offset, line.name)
-            if line.end - line.start and line.end < STACKS and mmap_base is None:
+            if line.end < STACKS and mmap_base is None:
                 space.mmap_base = line.end
         return space

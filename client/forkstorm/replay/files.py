@@ -108,7 +108,7 @@ class Descriptors:
         if known is not None:
             if path is not None and known.path is None:
                 known.path = path
-            if (path is None and (known.traced or fixed)) or known.path == path:
+            if known.path == path if path is not None else known.traced or fixed:
                 return known
         found = self._open[number] = OpenFile(next(self._ids), path, None, traced=False)
         return found

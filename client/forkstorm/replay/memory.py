@@ -8,6 +8,10 @@ is tried at its beginning and again after each call of another thread; where the
 is that of the trace, it is taken to have happened there. At its end, calls that have begun and tell
 nothing by their result (munmap, mprotect ...) are done first, one by one, before it counts
 as different.
+
+Writes. No trace shows them, but the first one gives an area its anon_vma, on which merges depend. A
+thread is taken to write to what it has made writable before its next call on that memory, unless
+this call takes all of it away again, as for a guard page; and before a fork.
 """
 
 from __future__ import annotations
@@ -115,16 +119,20 @@ class Memory:
         self._touch = touch
         self._pending: dict[int, Attempt] = {}
         self._done: set[int] = set()
+        # Thread and range of what is writable and not yet written to.
+        self._unwritten: list[tuple[int, int, int]] = []
         self._brk = 0
 
     def fork(self) -> Memory:
         """A child's memory."""
+        self.settle()
         child = Memory(self.space.fork(), complete=self._complete, touch=self._touch)
         child._brk = self._brk
         return child
 
     def begin(self, attempt: Attempt) -> None:
         """A call that other calls will overlap."""
+        self.settle(attempt)
         self._pending[attempt.call.line] = attempt
         self._try_pending()
 
@@ -135,6 +143,7 @@ class Memory:
     def end(self, attempt: Attempt) -> list[Difference]:
         """A call that has ended: the differences, of this and of calls done before it."""
         line = attempt.call.line
+        self.settle(attempt)
         self._pending.pop(line, None)
         if line in self._done:
             self._done.remove(line)
@@ -159,6 +168,20 @@ class Memory:
             with contextlib.suppress(OSError):
                 self.space.write(addr)
 
+    def settle(self, following: Attempt | None = None) -> None:
+        """Writes to what is writable and not yet written to: of the following call's thread.
+
+        Without a following call: of all threads.
+        """
+        waiting = []
+        for one in self._unwritten:
+            pid, start, end = one
+            if following is not None and following.call.pid != pid:
+                waiting.append(one)
+            elif following is None or not _takes(following, start, end):
+                self.write(start)
+        self._unwritten = waiting
+
     def grow_stack(self, start: int) -> None:
         """Faults below the stack, down to where it then starts."""
         with contextlib.suppress(OSError):
@@ -172,7 +195,7 @@ class Memory:
             outcome = self._perform(attempt)
             if outcome == attempt.recorded:
                 self._done.add(line)
-                self._write_to_new(attempt)
+                self._note_writable(attempt)
             else:
                 _undo(self.space, attempt, outcome)
 
@@ -189,7 +212,7 @@ class Memory:
             )
             self._put_right(attempt, outcome)
         if not recorded.error:
-            self._write_to_new(attempt)
+            self._note_writable(attempt)
         return differences
 
     def _perform(self, attempt: Attempt) -> Outcome:
@@ -277,19 +300,19 @@ class Memory:
         if at < end:
             yield at, end
 
-    def _write_to_new(self, attempt: Attempt) -> None:
-        """Writes to what a successful call has made writable."""
+    def _note_writable(self, attempt: Attempt) -> None:
+        """Notes what a successful call has made writable."""
         request, value = attempt.request, attempt.recorded.value
         match request:
-            case Map(_, _, prot, flags, _, _):
+            case Map(_, length, prot, flags, _, _):
                 if prot & _WRITE and flags & _MAP_TYPE in _PRIVATE_TYPES:
-                    self.write(value)
+                    self._unwritten.append((attempt.call.pid, value, value + length))
             case Protect(addr, length, prot):
                 if prot & _WRITE and length:
-                    self.write(addr)
+                    self._unwritten.append((attempt.call.pid, addr, addr + length))
             case SetBreak():
                 if self._brk and value > _page_up(self._brk):
-                    self.write(_page_up(self._brk))
+                    self._unwritten.append((attempt.call.pid, _page_up(self._brk), value))
                 self._brk = value
             case _:
                 pass
@@ -299,6 +322,19 @@ def _is_placed_by_kernel(attempt: Attempt) -> bool:
     """Whether the address in the trace tells when a call took effect."""
     request = attempt.request
     return isinstance(request, Map) and not request.flags & _PLACED and not attempt.recorded.error
+
+
+def _takes(attempt: Attempt, start: int, end: int) -> bool:
+    """Whether a call leaves nothing of a range writable."""
+    match attempt.request:
+        case Protect(addr, length, prot) if not prot & _WRITE:
+            return addr <= start and end <= addr + length
+        case Unmap(addr, length):
+            return addr <= start and end <= addr + length
+        case Map(addr, length, _, flags, _, _) if flags & MAP_FIXED:
+            return addr <= start and end <= addr + length
+        case _:
+            return False
 
 
 def _undo(space: Space, attempt: Attempt, outcome: Outcome) -> bool:

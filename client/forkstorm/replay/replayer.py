@@ -159,6 +159,7 @@ class _Replayer:
     def _compare(self, pid: int, memory: Memory | None, final: list[maps.Line]) -> maps.Agreement:
         if memory is None:
             return maps.compare(pid, final, [])
+        memory.settle()
         vmas = memory.space.vmas()
         for line in final:
             # Faults below the stack make it grow, and no trace shows faults.
