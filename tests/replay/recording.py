@@ -7,6 +7,7 @@ texts belong to one instant of the trace.
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import os
 import shutil
@@ -24,6 +25,7 @@ _PTRACE_TRACEME, _PTRACE_DETACH = 0, 17
 _EXIT_GROUP = "231"
 _DELAY_S = 0.5
 _LONGEST_S = 120.0
+_ATTEMPTS = 3
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.ptrace.argtypes = [ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p]
@@ -44,13 +46,16 @@ class CannotRecord(Exception):
     """There is no strace here, or it may not trace."""
 
 
+class _Missed(Exception):
+    """The program ended before its maps were copied: a busy machine."""
+
+
 def record(
     command: Sequence[str],
     directory: Path,
     *,
     calls: str = CALLS,
     paths: bool = True,
-    environment: dict[str, str] | None = None,
 ) -> Recording:
     """Runs the command under strace. Files lie in `directory`. CannotRecord without strace.
 
@@ -60,6 +65,16 @@ def record(
     strace = shutil.which("strace")
     if strace is None:
         raise CannotRecord("strace is not installed")
+    options = ["-f", "-y"] if paths else ["-f"]
+    delay = f"inject=exit_group:delay_enter={round(_DELAY_S * 1e6)}"
+    options += ["-e", f"trace={calls}", "-e", "signal=none", "-e", delay]
+    for _ in range(_ATTEMPTS):
+        with contextlib.suppress(_Missed):
+            return _record(command, directory, [strace, *options])
+    raise AssertionError(f"{command[0]} ended {_ATTEMPTS} times before its maps were copied")
+
+
+def _record(command: Sequence[str], directory: Path, strace: Sequence[str]) -> Recording:
     recording = Recording(0, directory / "trace", directory / "start", directory / "final")
     program = subprocess.Popen(
         command,
@@ -67,17 +82,13 @@ def record(
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
         preexec_fn=_be_traced,
-        env={**os.environ, **(environment or {})},
     )
     tracer: subprocess.Popen[bytes] | None = None
     try:
         recording = recording._replace(pid=program.pid)
         _stop_at_exec(program, recording.start)
-        options = ["-f", "-y"] if paths else ["-f"]
-        delay = f"inject=exit_group:delay_enter={round(_DELAY_S * 1e6)}"
-        options += ["-e", f"trace={calls}", "-e", "signal=none", "-e", delay]
         tracer = subprocess.Popen(
-            [strace, *options, "-o", str(recording.trace), "-p", str(program.pid)],
+            [*strace, "-o", str(recording.trace), "-p", str(program.pid)],
             stdout=subprocess.DEVNULL,
             stderr=subprocess.PIPE,
         )
@@ -135,4 +146,4 @@ def _copy_smaps_at_exit(program: subprocess.Popen[bytes], final: Path) -> None:
                 final.write_bytes(Path(f"/proc/{program.pid}/smaps").read_bytes())
                 return
         time.sleep(0.002)
-    raise AssertionError("the program ended, or did not, without exit_group")
+    raise _Missed

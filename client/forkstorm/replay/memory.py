@@ -10,8 +10,9 @@ nothing by their result (munmap, mprotect ...) are done first, one by one, befor
 as different.
 
 Writes. No trace shows them, but the first one gives an area its anon_vma, on which merges depend. A
-thread is taken to write to what it has made writable before its next call on that memory, unless
-this call takes all of it away again, as for a guard page; and before a fork.
+thread is taken to write to what it has made writable before its next call on that memory, and
+before a fork; but not where that call takes it away again from its beginning on, as guard pages are
+made.
 """
 
 from __future__ import annotations
@@ -174,12 +175,13 @@ class Memory:
         Without a following call: of all threads.
         """
         waiting = []
-        for one in self._unwritten:
-            pid, start, end = one
+        for pid, start, end in self._unwritten:
             if following is not None and following.call.pid != pid:
-                waiting.append(one)
-            elif following is None or not _takes(following, start, end):
+                waiting.append((pid, start, end))
+            elif following is None or (kept := _still_writable(following, start)) == start:
                 self.write(start)
+            elif kept < end:
+                waiting.append((pid, kept, end))
         self._unwritten = waiting
 
     def grow_stack(self, start: int) -> None:
@@ -324,17 +326,18 @@ def _is_placed_by_kernel(attempt: Attempt) -> bool:
     return isinstance(request, Map) and not request.flags & _PLACED and not attempt.recorded.error
 
 
-def _takes(attempt: Attempt, start: int, end: int) -> bool:
-    """Whether a call leaves nothing of a range writable."""
+def _still_writable(attempt: Attempt, start: int) -> int:
+    """What was writable from `start` on is so, after the call, from here on."""
     match attempt.request:
         case Protect(addr, length, prot) if not prot & _WRITE:
-            return addr <= start and end <= addr + length
+            taken = addr, addr + length
         case Unmap(addr, length):
-            return addr <= start and end <= addr + length
+            taken = addr, addr + length
         case Map(addr, length, _, flags, _, _) if flags & MAP_FIXED:
-            return addr <= start and end <= addr + length
+            taken = addr, addr + length
         case _:
-            return False
+            return start
+    return _page_up(taken[1]) if taken[0] <= start < taken[1] else start
 
 
 def _undo(space: Space, attempt: Attempt, outcome: Outcome) -> bool:
