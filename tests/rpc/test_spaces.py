@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 
 import grpc
+import psutil
 import pytest
 from forkstorm.v1 import address_spaces_pb2 as pb
 
@@ -21,6 +22,14 @@ def test_an_empty_space_has_linux_s_defaults(api: Api, space: int) -> None:
     assert info.parameters.mmap_base == MMAP_BASE
     assert info.parameters.mmap_min_addr == 4096
     assert info.parameters.max_map_count == 65_530
+    assert (info.parameters.privileged, info.parameters.thp_alignment) == (False, True)
+    assert info.parameters.overcommit == 0
+    machine = psutil.virtual_memory().total + psutil.swap_memory().total
+    assert info.parameters.commit_limit_pages == machine // 4096
+    assert info.parameters.linux_version == 6018
+    assert info.parameters.stack_limit_bytes == 8 << 20
+    assert info.parameters.lsm_min_addr == 0
+    assert (info.page_table_count, info.touched_page_count, info.committed_pages) == (0, 0, 0)
     assert info.ttl_ns == 0
     assert api.vmas(space) == []
 
@@ -32,12 +41,21 @@ def test_parameters_are_kept(api: Api) -> None:
         "mmap_base": 1 << 39,
         "start_brk": 12_345,
         "max_map_count": 7,
+        "privileged": True,
+        "thp_alignment": False,
+        "overcommit": 2,
+        "commit_limit_pages": 1 << 33,
+        "linux_version": 6008,
+        "stack_limit_bytes": (1 << 64) - 1,
+        "lsm_min_addr": 1 << 17,
     }
     mm_id = api.create(parameters=given)
-    parameters = api.info(mm_id).parameters
-    assert {name: getattr(parameters, name) for name in given} == given
-    assert api.info(mm_id).brk == 12_345
-    api.exit(mm_id)
+    child = api.fork(mm_id).child
+    for space in (mm_id, child):
+        parameters = api.info(space).parameters
+        assert {name: getattr(parameters, name) for name in given} == given
+        assert api.info(space).brk == 12_345
+        api.exit(space)
 
 
 def test_a_small_task_gets_a_fitting_mmap_base(api: Api) -> None:
@@ -59,6 +77,12 @@ def test_a_small_task_gets_a_fitting_mmap_base(api: Api) -> None:
         ("mmap_base", 1 << 50),
         ("mmap_base", 5000),
         ("start_brk", 1 << 50),
+        ("overcommit", 3),
+        ("commit_limit_pages", (1 << 52) + 1),
+        ("linux_version", 618),
+        ("linux_version", 618_000),
+        ("lsm_min_addr", 100),
+        ("lsm_min_addr", 1 << 50),
     ],
 )
 def test_impossible_parameters_are_named(api: Api, name: str, value: int) -> None:
