@@ -2,6 +2,7 @@
 
 import random
 
+from forkstormd.core.layout import SHARED_OBJECT
 from forkstormd.core.mm import MemoryManager
 from forkstormd.core.types import SpaceParams, VmaSpec
 
@@ -11,9 +12,9 @@ ANON = model.MAP_PRIVATE | model.MAP_ANONYMOUS
 PAGE = 4096
 
 
-def maps(mm: MemoryManager, mm_id: int) -> list[model.Vma]:
-    """All VMAs of a space as the model has them."""
-    found: list[model.Vma] = []
+def maps(mm: MemoryManager, mm_id: int) -> list[model.Shown]:
+    """All VMAs of a space as the model shows them."""
+    found: list[model.Shown] = []
     with mm.snapshot(mm_id) as snapshot:
         while True:
             start, end, flags, offset, name = snapshot.read(100)
@@ -21,8 +22,8 @@ def maps(mm: MemoryManager, mm_id: int) -> list[model.Vma]:
                 return found
             for row in zip(start, end, flags, offset, name, strict=True):
                 file = row[4] - 2 if row[4] > 2 else 0
-                pgoff = row[3] // PAGE if file else row[0] // PAGE
-                found.append((row[0], row[1], row[2], file, pgoff))
+                file = -1 if file >= SHARED_OBJECT else file
+                found.append((row[0], row[1], row[2], file, row[3] // PAGE if file else 0))
 
 
 def assert_sound(mm: MemoryManager, *mm_ids: int) -> None:
@@ -36,6 +37,10 @@ def assert_no_leak(mm: MemoryManager) -> None:
     assert (audit.allocated_nodes, audit.allocated_records) == (
         audit.reachable_nodes,
         audit.reachable_records,
+    )
+    assert (audit.page_table_count, audit.object_count) == (
+        audit.reachable_page_tables,
+        audit.reachable_objects,
     )
 
 
