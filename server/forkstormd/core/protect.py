@@ -42,7 +42,7 @@ def do_mprotect(task, start, length, prot):
         return task_fail(task, EINVAL, FIELD_ADDR, LIMIT_NONE)
     if length == 0:
         return 0
-    end = start + page_align(length)
+    end = (start + page_align(length)) & MAX_INDEX  # wraps, as in C
     if end <= start:
         return task_fail(task, ENOMEM, FIELD_LENGTH, LIMIT_NONE)
     if prot & ~cython.cast(u64, ACCESS_BITS | PROT_SEM):
