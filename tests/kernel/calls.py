@@ -134,13 +134,15 @@ class Start:
     """The process as it stands before the first call.
 
     thp_aligned: for each of FILES, whether its file system asks for placement at 2 MiB
-    boundaries, which was tried out beforehand.
+    boundaries, which was tried out beforehand. huge_pages: whether MADV_HUGEPAGE gives huge pages,
+    and nothing else does.
     """
 
     areas: tuple[Area, ...]
     params: SpaceParams
     brk: int
     thp_aligned: tuple[bool, ...]
+    huge_pages: bool
 
 
 class Simulation(Protocol):

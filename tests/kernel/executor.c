@@ -20,6 +20,7 @@
 #include <stdint.h>
 #include <sys/mman.h>
 #include <sys/personality.h>
+#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 #include <ucontext.h>
@@ -28,7 +29,7 @@
 typedef uint64_t u64;
 
 enum { MAPS, MAP, UNMAP, PROTECT, REMAP, ADVISE, BRK, TOUCH, FORK, EXIT, UNPRIVILEGED,
-       STRIPE };
+       STRIPE, NO_HUGE_PAGES };
 enum { PROCESSES = 16, AREAS = 70000, PAGE = 4096 };
 #define SPECIAL (~0ULL) /* the device of [vdso] and the like */
 
@@ -227,6 +228,7 @@ static struct result run(const struct command *command, u64 *self) {
     case TOUCH: return touch(arg);
     case STRIPE: return stripe(arg);
     case UNPRIVILEGED: value = drop_privileges(); break;
+    case NO_HUGE_PAGES: value = CALL(SYS_prctl, PR_SET_THP_DISABLE, 1); break;
     case FORK:
         value = CALL(SYS_clone, SIGCHLD);
         if (value == 0) *self = arg[0];

@@ -65,7 +65,8 @@ MARGIN = 1 << 20  # kept free around the executor's own memory
 ALIVE = 5  # processes at one time
 HUGE = (1 << 63, (1 << 64) - 1, (1 << 64) - PAGE, TASK_SIZE, TASK_SIZE - PAGE, TASK_SIZE + PAGE)
 PROTS = (0, PROT_READ, PROT_READ | PROT_WRITE, PROT_READ | PROT_EXEC, 7, PROT_WRITE, PROT_EXEC)
-ADVICE = (10, 11, 18, 19, 0, 1, 2, 14, 15, 16, 17, 4)
+MADV_HUGEPAGE = 14
+ADVICE = (10, 11, 18, 19, 0, 1, 2, MADV_HUGEPAGE, 15, 16, 17, 4)
 QUIET_ADVICE = (3, 8, 20, 21, 24)  # WILLNEED, FREE, COLD, PAGEOUT, DONTNEED_LOCKED
 BAD_ADVICE = (5, 6, 7, 26, 77, 99, 1 << 31)
 REMAP_FLAGS = (
@@ -75,6 +76,21 @@ REMAP_FLAGS = (
     (MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, 2),
     (0, 4),
 )
+# The kinds of sequences (docs/kernel-tests.md), and how often each comes. Those with 0 are asked
+# for by name: huge pages are not simulated, and a limit takes ten seconds.
+KINDS = {
+    "top": 30,
+    "family": 15,
+    "thp": 0,
+    "heap": 8,
+    "low": 5,
+    "high": 5,
+    "middle": 6,
+    "huge": 15,
+    "many": 6,
+    "full": 2,
+    "limit": 0,
+}
 WEIGHTS = {
     "map": 30,
     "unmap": 12,
@@ -194,13 +210,7 @@ class Generator:
 
     def _draw_plan(self, kind: str | None, calls: int) -> Plan:
         rng = self.rng
-        kind = (
-            kind
-            or rng.choices(
-                ("top", "heap", "low", "high", "middle", "huge", "many", "full", "limit"),
-                (40, 8, 5, 6, 8, 20, 8, 2, 0),
-            )[0]
-        )
+        kind = kind or rng.choices(list(KINDS), list(KINDS.values()))[0]
         top = min(area.start for area in self.start.areas if area.start > 1 << 40)
         base = self.start.params.mmap_base
         pages = rng.choice((12, 24, 60, 150, 300))
@@ -211,6 +221,7 @@ class Generator:
             "low": (0, 40 * PAGE),
             "high": (base + PMD, base + PMD + pages * PAGE),
             "middle": (TASK_SIZE // 3 // PAGE * PAGE, TASK_SIZE // 3 // PAGE * PAGE + pages * PAGE),
+            "thp": (top // PMD * PMD - 10 * PMD, top // PMD * PMD),
             "huge": (top // PMD * PMD - 12 * PMD, top),
             "many": (top - 1400 * PAGE, top),
             "full": (base + PMD, base + PMD + pages * PAGE),
@@ -241,19 +252,26 @@ class Generator:
         ):
             if rng.random() < chance:
                 kinds.append(flags)
+        advice = rng.sample(ADVICE, rng.randint(1, 5))
+        prots = rng.choices(PROTS, (2, 4, 9, 1, 1, 1, 1), k=rng.randint(1, 4))
+        if kind == "thp":
+            # In huge pages already a read decides what may merge.
+            advice = [MADV_HUGEPAGE] * 8 + advice[:1]
+            prots, kinds = [PROT_READ | PROT_WRITE, rng.choice(PROTS)], [plain] * 5 + kinds[:3]
+            weights |= {"advise": 25, "touch": 25, "fork": 4, "exit": 3}
         prologue, maps_every = self._prologue_of(kind, top)
         return Plan(
             kind=kind,
             low=low,
             high=high,
-            prots=tuple(rng.choices(PROTS, (2, 4, 9, 1, 1, 1, 1), k=rng.randint(1, 4))),
+            prots=tuple(prots),
             flags=tuple(kinds),
             files=tuple(rng.sample(range(len(FILES)), rng.randint(1, 3))),
-            advice=tuple(rng.sample(ADVICE, rng.randint(1, 5))),
+            advice=tuple(advice),
             weights=weights,
             faults=faults,
             bad=rng.choice((0, 0.03, 0.1)),
-            huge=kind == "huge" or rng.random() < 0.05,
+            huge=kind in ("huge", "thp") or rng.random() < 0.05,
             grow_shared=not faults or rng.random() < 0.2,
             calls=calls or {"many": 80, "limit": 200}.get(kind, 220),
             prologue=prologue,
@@ -411,6 +429,8 @@ class Generator:
         advice = self.rng.choice((*self.plan.advice, *self.plan.advice, *QUIET_ADVICE[:1]))
         if self.rng.random() < 0.1:
             advice = self.rng.choice(QUIET_ADVICE + ADVICE)
+        if advice == MADV_HUGEPAGE and not self.start.huge_pages:
+            advice = 0
         return addr, length, advice
 
     def _remap(self, areas: list[Area]) -> tuple[int, ...]:
@@ -449,7 +469,7 @@ class Generator:
 
     def _touch(self, areas: list[Area]) -> tuple[int, ...]:
         rng = self.rng
-        access = rng.choice((WRITE, WRITE, 0))
+        access = rng.choice((WRITE, 0, 0) if self.plan.kind == "thp" else (WRITE, WRITE, 0))
         value = rng.getrandbits(64)
         choice = rng.random()
         allowed = VM_WRITE if access else VM_READ
@@ -517,7 +537,7 @@ class Generator:
             return max(0, edge + rng.choice((0, 0, 0, 0, 1, -1, 2, -2, 5, -8)) * PAGE)
         if choice > 0.995:
             return rng.choice((0, PAGE, 1 << 32, TASK_SIZE // 3, TASK_SIZE - PAGE)) & -PAGE
-        if plan.huge and choice > 0.8:
+        if plan.huge and choice > (0.62 if plan.kind == "thp" else 0.8):
             return rng.randrange(plan.low // PMD, plan.high // PMD + 1) * PMD
         return plan.low + rng.randrange((plan.high - plan.low) // PAGE) * PAGE
 
@@ -525,6 +545,8 @@ class Generator:
         """In bytes: mostly a few pages, or up to the next boundary, or as long as a gap."""
         rng = self.rng
         choice = rng.random()
+        if self.plan.kind == "thp" and choice < 0.7:
+            return rng.choice((1, 1, 2, 3)) * PMD
         if self.plan.huge and choice < 0.35:
             return rng.choice((1, 1, 2, 3)) * PMD + rng.choice((0, 0, 0, 1, -1)) * PAGE
         if choice < 0.5:

@@ -71,6 +71,7 @@ _WHAT = {
     "exit": 9,
     "unprivileged": 10,
     "stripe": 11,
+    "no huge pages": 12,
 }
 _SPECIAL_DEVICE = (1 << 64) - 1
 _U64 = (1 << 64) - 1
@@ -142,6 +143,8 @@ class Kernel:
         try:
             if not privileged:
                 self._alive[0].ask("unprivileged")
+            if not machine.huge_pages:
+                self._alive[0].ask("no huge pages")
             self._alive[0].ask("maps", (), True)
         except (ExecutorDied, BrokenPipeError):
             status = self._root.wait()
@@ -269,6 +272,8 @@ class Machine:
             raise Unavailable("five levels of page tables: addresses of 57 bits")
         if _setting("vm/overcommit_memory") == 2:
             raise Unavailable("overcommit_memory is 2: what fits depends on all processes")
+        # Where every mapping gets them, even reading decides what merges later.
+        self.huge_pages = _huge_pages_when_advised()
         BUILD.mkdir(exist_ok=True)
         self._folder = tempfile.TemporaryDirectory(prefix="kernel-", dir=BUILD)
         self.executor = os.path.join(self._folder.name, "executor")
@@ -322,7 +327,8 @@ class Machine:
             stack_limit_bytes=STACK_LIMIT_BYTES,
             lsm_min_addr=self._lsm_min_addr,
         )
-        return kernel, Start(tuple(kernel.areas(0)), params, brk, self._thp_aligned)
+        areas = tuple(kernel.areas(0))
+        return kernel, Start(areas, params, brk, self._thp_aligned, self.huge_pages)
 
     def file_of(self, device: int, inode: int) -> int:
         """What Area.file is for a device and inode of maps."""
@@ -397,6 +403,11 @@ def linux_version() -> int:
 
 def _setting(name: str) -> int:
     return int(Path("/proc/sys", name).read_text())
+
+
+def _huge_pages_when_advised() -> bool:
+    path = Path("/sys/kernel/mm/transparent_hugepage/enabled")
+    return path.exists() and "[madvise]" in path.read_text()
 
 
 def _ram_and_swap_pages() -> int:
