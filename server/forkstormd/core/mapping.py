@@ -289,8 +289,6 @@ def unmap_pages(task, start, end):
     if index != 0:
         ceiling = max(record_at(task.mem, index).start, end)
     pages_init(pages, task, state, mas.stamp)
-    result = pages_zap(pages, start, end)
-    if result == 0:
-        result = pages_free_tables(pages, start, end, floor, ceiling)
+    result = pages_unmap(pages, start, end, floor, ceiling)
     pages_finish(pages, state)
     return result

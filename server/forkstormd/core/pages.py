@@ -400,21 +400,20 @@ def _free_level(pages, level, addr, end, floor, ceiling, prepare):
     span: u64 = _span(level)
     at: u64 = addr & ~(span - 1)
     following: u64
+    failed: cython.bint = False
     if at < floor:
         at = (floor + span - 1) & ~(span - 1)
     if ceiling != 0:
         end = min(end, ceiling & ~(span - 1))
     at = _seek(pages, level, at, end)
-    while at < end:
+    while at < end and not failed:
         following = (at & ~(span - 1)) + span
         if prepare:
-            if _own(pages, at, level) == 0:
-                return -ENOMEM
+            failed = _own(pages, at, level + 1) == 0
         elif table_at(pages.mem, _find(pages, at, level)).present == 0:
-            if _unlink(pages, at, level) != 0:
-                return -ENOMEM
+            failed = _unlink(pages, at, level) != 0
         at = _seek(pages, level, following, end)
-    return 0
+    return -ENOMEM if failed else 0
 
 
 def _unlink(pages, addr, level):
