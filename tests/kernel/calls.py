@@ -40,7 +40,7 @@ MAP_NORESERVE, MAP_NONBLOCK, MAP_STACK = 0x4000, 0x10000, 0x20000
 MAP_SYNC, MAP_FIXED_NOREPLACE = 0x8_0000, 0x10_0000
 MREMAP_MAYMOVE, MREMAP_FIXED, MREMAP_DONTUNMAP = 1, 2, 4
 
-VM_READ, VM_WRITE, VM_MAYSHARE, VM_GROWSDOWN = 0x1, 0x2, 0x80, 0x100
+VM_READ, VM_WRITE, VM_GROWSDOWN, VM_HUGEPAGE = 0x1, 0x2, 0x100, 0x2000_0000
 
 # The two letters of VmFlags in smaps that are compared, and the kernel's bits for them. The
 # others are of memory that no call here makes.

@@ -53,6 +53,7 @@ from .calls import (
     SPECIAL,
     TASK_SIZE,
     VM_GROWSDOWN,
+    VM_HUGEPAGE,
     VM_READ,
     VM_WRITE,
     WRITE,
@@ -487,6 +488,8 @@ class Generator:
         if not self._within_file(areas, addr):
             addr = self.plan.low
             access = 0
+        if self.plan.kind != "thp" and _is_in_huge_block(areas, addr):
+            access = WRITE
         return addr, access, value
 
     def _within_file(self, areas: list[Area], addr: int) -> bool:
@@ -593,3 +596,12 @@ class Generator:
         if last.end - start > 1 << 30:
             return start, area.end - start
         return start, max(PAGE, last.end - start - rng.choice((0, 0, 1)) * PAGE)
+
+
+def _is_in_huge_block(areas: list[Area], addr: int) -> bool:
+    """Whether a fault may give a huge page, where a read decides what may merge."""
+    at = bisect_right(areas, addr, key=lambda area: area.start) - 1
+    if at < 0 or areas[at].file != ANON or not areas[at].flags & VM_HUGEPAGE:
+        return False
+    block = addr // PMD * PMD
+    return areas[at].start <= block and block + PMD <= areas[at].end
