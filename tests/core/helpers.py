@@ -6,9 +6,9 @@ from forkstormd.core.layout import SHARED_OBJECT
 from forkstormd.core.mm import MemoryManager
 from forkstormd.core.types import SpaceParams, VmaSpec
 
-from . import model
+from . import linux, model
 
-ANON = model.MAP_PRIVATE | model.MAP_ANONYMOUS
+ANON = linux.MAP_PRIVATE | linux.MAP_ANONYMOUS
 PAGE = 4096
 
 
@@ -61,7 +61,7 @@ def scattered(rng: random.Random, count: int, special: float = 0.0) -> list[VmaS
         end = addr + rng.randint(1, 8) * PAGE
         flags = rng.choice((0x71, 0x73, 0x75))
         if rng.random() < special:
-            flags |= model.DONTCOPY
+            flags |= linux.DONTCOPY
         specs.append(VmaSpec(addr, end, flags))
         addr = end
     return specs

@@ -7,391 +7,80 @@ was learnt there.
 
 A Space is one process's memory, a Family those that come from one by forks, with the files they
 map. Ranges are half-open, in bytes; page offsets count pages. What a call refuses is an Errno;
-it has changed nothing then, except where Linux itself stops half way.
+it has changed nothing then, except where Linux itself stops half way. This module has the
+system calls, page faults and forks; areas.py what they all use.
 """
 
 import errno
-import os
-from bisect import bisect_right
-from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
-from typing import NamedTuple, NoReturn
 
-from forkstormd.core.types import SpaceParams
+from .areas import AnonVma, Areas, Errno, Family, File, ForkRefused, Shown, Vma, page_align, refuse
+from .linux import (
+    ACCESS,
+    ACCOUNT,
+    ADVICE_FLAGS,
+    ADVICE_KNOWN,
+    COLD,
+    DODUMP,
+    DOFORK,
+    DONTCOPY,
+    DONTDUMP,
+    DONTEXPAND,
+    DONTNEED,
+    DONTNEED_LOCKED,
+    DONTUNMAP,
+    DROPPABLE,
+    FILE_BYTES_MAX,
+    FIXED,
+    FREE,
+    GROWSDOWN,
+    GUARD,
+    IO,
+    KEEP,
+    MAP_ANONYMOUS,
+    MAP_DROPPABLE,
+    MAP_FIXED,
+    MAP_FIXED_NOREPLACE,
+    MAP_GROWSDOWN,
+    MAP_HUGETLB,
+    MAP_LOCKED,
+    MAP_NORESERVE,
+    MAP_PRIVATE,
+    MAP_SHARED,
+    MAP_SHARED_VALIDATE,
+    MAP_STACK,
+    MAP_SYNC,
+    MAP_VALIDATED,
+    MAY,
+    MAYMOVE,
+    MAYSHARE,
+    MAYWRITE,
+    NOHUGEPAGE,
+    NORESERVE,
+    PAGE,
+    PAGEOUT,
+    PFNMAP,
+    POPULATE_READ,
+    POPULATE_WRITE,
+    PROT_GROWSDOWN,
+    PROT_GROWSUP,
+    PROT_SEM,
+    READ,
+    REMOVE,
+    SHARED,
+    SPECIAL,
+    SYNC,
+    U64,
+    WIPE,
+    WIPEONFORK,
+    WRITE,
+)
 
-PAGE, PMD, GIB4 = 4096, 2 << 20, 1 << 32
-GUARD = 256 * PAGE
-U64 = (1 << 64) - 1
-FILE_BYTES_MAX = (1 << 63) - 1
-
-READ, WRITE, EXEC, SHARED = 0x1, 0x2, 0x4, 0x8
-ACCESS = READ | WRITE | EXEC
-MAY, MAYWRITE, MAYSHARE, GROWSDOWN = 0x70, 0x20, 0x80, 0x100
-PFNMAP, IO, SEQ_READ, RAND_READ = 0x400, 0x4000, 0x8000, 0x1_0000
-DONTCOPY, DONTEXPAND, ACCOUNT, NORESERVE = 0x2_0000, 0x4_0000, 0x10_0000, 0x20_0000
-SYNC, WIPEONFORK, DONTDUMP, MIXEDMAP = 0x80_0000, 0x200_0000, 0x400_0000, 0x1000_0000
-HUGEPAGE, NOHUGEPAGE, DROPPABLE = 0x2000_0000, 0x4000_0000, 0x100_0000_0000
-SPECIAL = IO | DONTEXPAND | PFNMAP | MIXEDMAP
-
-PROT_SEM, PROT_GROWSDOWN, PROT_GROWSUP = 8, 0x100_0000, 0x200_0000
-MAP_SHARED, MAP_PRIVATE, MAP_SHARED_VALIDATE, MAP_DROPPABLE = 1, 2, 3, 8
-MAP_FIXED, MAP_ANONYMOUS, MAP_32BIT, MAP_ABOVE4G = 0x10, 0x20, 0x40, 0x80
-MAP_GROWSDOWN, MAP_NORESERVE, MAP_STACK = 0x100, 0x4000, 0x2_0000
-MAP_SYNC, MAP_FIXED_NOREPLACE, MAP_LOCKED, MAP_HUGETLB = 0x8_0000, 0x10_0000, 0x2000, 0x4_0000
-# The flags that MAP_SHARED_VALIDATE knows: all there were before it, not FIXED_NOREPLACE.
-MAP_VALIDATED = 0xF | 0xF0 | 0x100 | 0x800 | 0x1000 | 0x7_E000 | 0x400_0000 | 0xFC00_0000
-MAYMOVE, FIXED, DONTUNMAP = 1, 2, 4
-
-NORMAL, RANDOM, SEQUENTIAL, WILLNEED, DONTNEED, FREE = 0, 1, 2, 3, 4, 8
-DONTFORK, DOFORK, WIPE, KEEP = 10, 11, 18, 19
-# What each advice sets and clears.
-ADVICE_FLAGS = {
-    NORMAL: (0, SEQ_READ | RAND_READ),
-    RANDOM: (RAND_READ, SEQ_READ),
-    SEQUENTIAL: (SEQ_READ, RAND_READ),
-    DONTFORK: (DONTCOPY, 0),
-    DOFORK: (0, DONTCOPY),
-    14: (HUGEPAGE, NOHUGEPAGE),
-    15: (NOHUGEPAGE, HUGEPAGE),
-    16: (DONTDUMP, 0),
-    17: (0, DONTDUMP),
-    WIPE: (WIPEONFORK, 0),
-    KEEP: (0, WIPEONFORK),
-}
-REMOVE, DODUMP, COLD, PAGEOUT, POPULATE_READ, POPULATE_WRITE = 9, 17, 20, 21, 22, 23
-DONTNEED_LOCKED = 24
-ADVICE_KNOWN = {*ADVICE_FLAGS, WILLNEED, DONTNEED, FREE, REMOVE, *range(COLD, 25)}
-
-MACHINE_PAGES = os.sysconf("SC_PHYS_PAGES")
-
-
-Shown = tuple[int, int, int, int, int]  # start, end, flags, file, page offset
-
-
-class Errno(Exception):
-    def __init__(self, number: int) -> None:
-        super().__init__(errno.errorcode.get(number, str(number)))
-        self.number = number
-
-
-class ForkRefused(Errno):
-    """The VMA at this index of the parent is more than the commit limit allows."""
-
-    def __init__(self, ordinal: int) -> None:
-        super().__init__(errno.ENOMEM)
-        self.ordinal = ordinal
+__all__ = ["AnonVma", "Errno", "Family", "File", "ForkRefused", "Shown", "Space", "Vma"]
 
 
-def refuse(number: int) -> NoReturn:
-    raise Errno(number)
-
-
-def page_align(length: int) -> int:
-    """Rounded up to pages, modulo 2^64 as the kernel does it."""
-    return (length + PAGE - 1) // PAGE * PAGE & U64
-
-
-@dataclass(eq=False)
-class AnonVma:
-    """Whose pages a write-faulted VMA has; chain counts it and those inherited by forks (§8)."""
-
-    chain: int = 1
-
-
-class Vma(NamedTuple):
-    """file: an id of Family.files, negative for shared anonymous memory, 0 for none."""
-
-    start: int
-    end: int
-    flags: int
-    file: int
-    pgoff: int
-    anon: AnonVma | None = None
-
-    @property
-    def pages(self) -> int:
-        return (self.end - self.start) // PAGE
-
-    def pgoff_at(self, addr: int) -> int:
-        return self.pgoff + (addr - self.start) // PAGE
-
-    def part(self, start: int, end: int) -> "Vma":
-        """What lies within [start, end); I7."""
-        start = max(start, self.start)
-        return self._replace(start=start, end=min(end, self.end), pgoff=self.pgoff_at(start))
-
-    def joined(self, upper: "Vma") -> "Vma":
-        """Merged with the one behind it; A4."""
-        return self._replace(end=upper.end, anon=self.anon or upper.anon)
-
-
-@dataclass
-class File:
-    """An open file, or the object of a shared anonymous mapping.
-
-    access: bit 0 readable, bit 1 writable. pages: what was written, by page offset; files that
-    are the same inode have one dict. page_count: its size, None for as large as one likes.
-    charged: pages of the commit limit it holds. knows_sync: its file system knows MAP_SYNC, as
-    ext4 does, and refuses it.
-    """
-
-    access: int = 3
-    thp_aligned: bool = True
-    pages: dict[int, int] = field(default_factory=dict)
-    page_count: int | None = None
-    charged: int = 0
-    knows_sync: bool = False
-
-
-@dataclass
-class Family:
-    """The spaces that come from one, and the files they map: a commit domain."""
-
-    files: dict[int, File] = field(default_factory=dict)
-    spaces: list["Space"] = field(default_factory=list)
-
-    def committed(self) -> int:
-        """Pages charged: ACCOUNT areas, and the shared anonymous objects still mapped."""
-        vmas = [vma for space in self.spaces for vma in space.vmas]
-        objects = {vma.file for vma in vmas if vma.file < 0}
-        return sum(vma.pages for vma in vmas if vma.flags & ACCOUNT) + sum(
-            self.files[file].charged for file in objects
-        )
-
-
-class Space:
+class Space(Areas):
     """One address space; an empty one of a family of its own unless told otherwise."""
-
-    def __init__(self, params: SpaceParams | None = None, family: Family | None = None) -> None:
-        self.params = params or SpaceParams()
-        self.family = family or Family()
-        self.family.spaces.append(self)
-        self.vmas: list[Vma] = []
-        self.pages: dict[int, int] = {}  # the space's own, by page number; absent ones are read
-        self.brk = self.params.start_brk
-        # Measured: mmap_min_addr decides about EPERM; the greater of it and the constant that
-        # the kernel was built with is as low as hints, placement and stacks go.
-        self.floor = max(self.params.mmap_min_addr, self.params.lsm_min_addr)
-
-    # -- looking --
-
-    def maps(self) -> list[Shown]:
-        """As /proc/PID/maps has them: private anonymous memory has no offset, and all shared
-        anonymous memory is file -1."""
-        return [
-            (vma.start, vma.end, vma.flags, max(vma.file, -1), vma.pgoff if vma.file else 0)
-            for vma in self.vmas
-        ]
-
-    def first_above(self, addr: int) -> int:
-        """The index of the first VMA that ends above addr."""
-        return bisect_right(self.vmas, addr, key=lambda vma: vma.end)
-
-    def overlapping(self, start: int, end: int) -> list[Vma]:
-        low = self.first_above(start)
-        return self.vmas[low : bisect_right(self.vmas, end - 1, key=lambda vma: vma.start)]
-
-    def vma_at(self, addr: int) -> Vma | None:
-        i = self.first_above(addr)
-        return self.vmas[i] if i < len(self.vmas) and self.vmas[i].start <= addr else None
-
-    def guard(self, addr: int) -> int:
-        """Where the first VMA that ends above addr begins to claim space; no VMA: no limit."""
-        i = self.first_above(addr)
-        if i == len(self.vmas):
-            return 1 << 64
-        vma = self.vmas[i]
-        return max(0, vma.start - GUARD) if vma.flags & GROWSDOWN else vma.start
-
-    def gaps(self, low: int, high: int) -> list[tuple[int, int]]:
-        """The empty ranges within [low, high), ascending."""
-        return list(self._gaps_from(low, high))
-
-    def _gaps_from(self, low: int, high: int) -> Iterator[tuple[int, int]]:
-        i = self.first_above(low)
-        while low < high:
-            start, end = self.vmas[i][:2] if i < len(self.vmas) else (high, high)
-            if min(start, high) > low:
-                yield low, min(start, high)
-            low = max(low, end)
-            i += 1
-
-    def _gaps_below(self, low: int, high: int) -> Iterator[tuple[int, int]]:
-        i = bisect_right(self.vmas, high - 1, key=lambda vma: vma.start)
-        while low < high:
-            start, end = self.vmas[i - 1][:2] if i > 0 else (low, low)
-            if max(end, low) < high:
-                yield max(end, low), high
-            high = min(high, start)
-            i -= 1
-
-    def enough_memory(self, pages: int, more: int = 0) -> None:
-        """The commit limit: mode 0 looks at the call alone, mode 2 at the family, and `more`."""
-        limit = self.params.commit_limit_pages or MACHINE_PAGES
-        held = self.family.committed() + more if self.params.overcommit == 2 else 0
-        if self.params.overcommit != 1 and held + pages > limit:
-            refuse(errno.ENOMEM)
-
-    # -- placement, §3 --
-
-    def place(self, addr: int, length: int, flags: int, file: int = 0, pgoff: int = 0) -> int:
-        """Where a mapping goes, for an address that is fixed or a hint."""
-        if length > self.params.task_size:
-            refuse(errno.ENOMEM)
-        if not flags & MAP_FIXED:
-            addr = self.aligned_place(addr, length, flags, file, pgoff)
-        if addr > U64 - 4095:
-            # Measured: a fixed address that looks like an error is taken for one.
-            refuse(U64 + 1 - addr)
-        if addr > self.params.task_size - length:
-            refuse(errno.ENOMEM)
-        if addr % PAGE:
-            refuse(errno.EINVAL)
-        if addr < self.params.mmap_min_addr and not self.params.privileged:
-            refuse(errno.EPERM)
-        return addr
-
-    def aligned_place(self, hint: int, length: int, flags: int, file: int, pgoff: int) -> int:
-        """L5, else the plain rule."""
-        if file:
-            offset = pgoff * PAGE
-            extent = -(-offset // PMD) * PMD
-            wanted = self.family.files[file].thp_aligned and offset + length - extent >= PMD
-        else:
-            offset = 0
-            wanted = not flags & MAP_SHARED and not hint and length % PMD == 0
-        if wanted and self.params.thp_alignment:
-            try:
-                found = self.plain_place(hint, length + PMD, flags)
-            except Errno:
-                return self.plain_place(hint, length, flags)
-            return found if found == hint else found + ((offset - found) % PMD or PMD)
-        return self.plain_place(hint, length, flags)
-
-    def plain_place(self, hint: int, length: int, flags: int) -> int:
-        """L1 to L4. MAP_32BIT: bottom-up within the second GiB, a hint below 2 GiB is taken."""
-        task_size, low_limit = self.params.task_size, max(PAGE, self.floor)
-        low, high = task_size // 3 // PAGE * PAGE, task_size
-        if (task_size // 3) % PAGE:
-            low += PAGE
-        if flags & MAP_32BIT:
-            low, high = 0x4000_0000, 0x8000_0000
-        fits = hint and hint + length <= high and hint + length <= self.guard(hint)
-        if length > task_size:
-            refuse(errno.ENOMEM)
-        if fits:
-            return hint
-        if not flags & MAP_32BIT:
-            found = self.top_down(
-                max(low_limit, GIB4 if flags & MAP_ABOVE4G else 0), self.params.mmap_base, length
-            )
-            if found is not None:
-                return found
-        found = self.bottom_up(max(low_limit, low), high, length)
-        return refuse(errno.ENOMEM) if found is None else found
-
-    def top_down(self, low: int, high: int, length: int) -> int | None:
-        while gap := next((g for g in self._gaps_below(low, high) if g[1] - g[0] >= length), None):
-            if self.guard(gap[0]) >= gap[1]:
-                return gap[1] - length
-            high = self.guard(gap[0])
-        return None
-
-    def bottom_up(self, low: int, high: int, length: int) -> int | None:
-        while gap := next((g for g in self._gaps_from(low, high) if g[1] - g[0] >= length), None):
-            if self.guard(gap[0]) >= gap[0] + length:
-                return gap[0]
-            low = self.vmas[self.first_above(gap[0])].end
-        return None
-
-    # -- changing the list, §1 --
-
-    def split(self, addr: int) -> None:
-        i = self.first_above(addr)
-        if i < len(self.vmas) and self.vmas[i].start < addr:
-            vma = self.vmas[i]
-            self.vmas[i : i + 1] = [vma.part(vma.start, addr), vma.part(addr, vma.end)]
-
-    def refuse_a_punch(self, start: int, end: int) -> None:
-        """§11: a hole strictly inside one VMA makes one more."""
-        if len(self.vmas) >= self.params.max_map_count and any(
-            vma.start < start and end < vma.end for vma in self.overlapping(start, end)
-        ):
-            refuse(errno.ENOMEM)
-
-    def punch(self, start: int, end: int) -> None:
-        """Nothing is left in [start, end)."""
-        self.split(start)
-        self.split(end)
-        low = self.first_above(start)
-        self.vmas[low : low + len(self.overlapping(start, end))] = []
-        self.drop_pages(start, end)
-
-    def own_pages(self, start: int, end: int) -> list[int]:
-        """The numbers of the space's own pages there."""
-        if end - start > len(self.pages) * PAGE:
-            return [page for page in self.pages if start <= page * PAGE < end]
-        return [page for page in range(start // PAGE, end // PAGE) if page in self.pages]
-
-    def drop_pages(self, start: int, end: int) -> None:
-        for page in self.own_pages(start, end):
-            del self.pages[page]
-
-    @staticmethod
-    def mergeable(lower: Vma, upper: Vma, neighbour: Vma) -> bool:
-        """I1 and A2 for two that touch, of which `neighbour` was there before."""
-        if (lower.end, lower.flags, lower.file) != (upper.start, upper.flags, upper.file):
-            return False
-        if lower.flags & SPECIAL or lower.pgoff_at(lower.end) != upper.pgoff:
-            return False
-        if lower.anon and upper.anon:
-            return lower.anon is upper.anon
-        anon = lower.anon or upper.anon
-        return anon is None or anon.chain == 1
-
-    def neighbours(self, new: Vma, low: int, high: int) -> tuple[Vma | None, Vma | None]:
-        """I5: what the new VMA merges with, of those before index low and from index high."""
-        prev = self.vmas[low - 1] if low else None
-        next_ = self.vmas[high] if high < len(self.vmas) else None
-        prev = prev if prev and self.mergeable(prev, new, prev) else None
-        next_ = next_ if next_ and self.mergeable(new, next_, next_) else None
-        if prev and next_ and prev.anon and next_.anon and prev.anon is not next_.anon:
-            next_ = None
-        return prev, next_
-
-    def put(self, new: Vma, low: int, high: int) -> bool:
-        """The new VMA in place of those from index low to high, merged; whether it was."""
-        prev, next_ = self.neighbours(new, low, high)
-        merged = prev.joined(new) if prev else new
-        merged = merged.joined(next_) if next_ else merged
-        self.vmas[low - bool(prev) : high + bool(next_)] = [merged]
-        return bool(prev or next_)
-
-    def insert(self, new: Vma) -> None:
-        """Into a hole."""
-        low = self.first_above(new.start)
-        self.put(new, low, low)
-
-    def change(self, vma: Vma, start: int, end: int, flags: int) -> None:
-        """Other flags for [start, end) of a VMA: I6. When the second of two splits is one too
-        many, the first has been made."""
-        i = self.first_above(vma.start)
-        part = vma.part(start, end)._replace(flags=flags)
-        prev, next_ = self.neighbours(part, i, i + 1)
-        if not (prev and part.start == vma.start) and not (next_ and part.end == vma.end):
-            for addr in (part.start, part.end):
-                if vma.start < addr < vma.end:
-                    if len(self.vmas) >= self.params.max_map_count:
-                        refuse(errno.ENOMEM)
-                    self.split(addr)
-            i = self.first_above(part.start)
-            self.vmas[i] = part
-            return
-        self.split(part.start)
-        self.split(part.end)
-        i = self.first_above(part.start)
-        self.put(part, i, i + 1)
 
     # -- mmap, §2 --
 
@@ -701,16 +390,14 @@ class Space:
             if vma.flags & ACCOUNT:
                 self.enough_memory(delta // PAGE)
             i = self.first_above(vma.start)
-            self.vmas[i] = vma._replace(end=end)
-            low = self.first_above(vma.start)
-            grown = self.vmas.pop(low)
-            prev_end = self.vmas[low - 1] if low else None
-            _, next_ = self.neighbours(grown, 0, low)
-            if next_:
-                grown = grown.joined(next_)
-                self.vmas.pop(low)
-            self.vmas.insert(low, grown)
-            assert prev_end is None or prev_end.end <= grown.start
+            grown, behind = vma._replace(end=end), self.vmas[i + 1 : i + 2]
+            # Measured: whether the one that grows has inherited its anon_vma does not matter.
+            fresh = grown._replace(anon=AnonVma()) if grown.anon else grown
+            asking = grown if behind and behind[0].anon else fresh
+            if behind and self.mergeable(asking, behind[0]):
+                self.vmas[i : i + 2] = [grown.joined(behind[0])]
+            else:
+                self.vmas[i] = grown
             return old
         if not flags & MAYMOVE:
             refuse(errno.ENOMEM)
@@ -775,7 +462,7 @@ class Space:
         area = Vma(old, new, READ | WRITE | MAY | ACCOUNT, 0, old // PAGE)
         low = self.first_above(old)
         prev = self.vmas[low - 1] if low else None
-        if prev and prev.end > params.start_brk and self.mergeable(prev, area, prev):
+        if prev and prev.end > params.start_brk and self.mergeable(prev, area):
             self.vmas[low - 1] = prev.joined(area)
         else:
             self.vmas.insert(low, area)

@@ -8,7 +8,7 @@ from forkstormd.core.errors import CoreError
 from forkstormd.core.mm import MemoryManager
 from forkstormd.core.types import SpaceParams, Strategy, VmaSpec
 
-from . import model
+from . import linux
 from .helpers import PAGE, assert_no_leak, assert_sound, maps, runs_of_five, scattered
 
 both = pytest.mark.parametrize("strategy", list(Strategy))
@@ -38,7 +38,7 @@ def test_dontcopy_is_absent_from_the_child(
     rng = random.Random(int(share * 100))
     for count in (1, 9, 40, 300):
         parent = mm.create(SpaceParams(), scattered(rng, count, special=share)).value
-        kept = [vma for vma in maps(mm, parent) if not vma[2] & model.DONTCOPY]
+        kept = [vma for vma in maps(mm, parent) if not vma[2] & linux.DONTCOPY]
         result = mm.fork(parent, strategy)
         assert maps(mm, result.child) == kept
         assert result.vma_count == len(kept)
@@ -58,7 +58,7 @@ def test_wipeonfork_is_kept_as_a_flag_and_locked_is_not(
     specs = [
         VmaSpec(PAGE, 2 * PAGE, 0x73 | WIPEONFORK),
         VmaSpec(4 * PAGE, 5 * PAGE, 0x73 | locked),
-        VmaSpec(6 * PAGE, 7 * PAGE, 0x73 | WIPEONFORK | model.DONTCOPY),
+        VmaSpec(6 * PAGE, 7 * PAGE, 0x73 | WIPEONFORK | linux.DONTCOPY),
     ]
     parent = mm.create(SpaceParams(), specs).value
     flags = [vma[2] for vma in maps(mm, mm.fork(parent, strategy).child)]
@@ -163,7 +163,7 @@ def test_repeat_fork_times_every_fork_and_leaves_nothing(mm: MemoryManager) -> N
 
 def test_softdirty_does_not_keep_vmas_apart(mm: MemoryManager) -> None:
     softdirty = 0x8000000
-    flags = 0x73 | model.ACCOUNT
+    flags = 0x73 | linux.ACCOUNT
     space = mm.create(SpaceParams(), [VmaSpec(8 * PAGE, 9 * PAGE, flags | softdirty)]).value
     mm.map(space, 9 * PAGE, PAGE, 3, 0x32)
     assert [vma[:2] for vma in maps(mm, space)] == [(8 * PAGE, 10 * PAGE)]

@@ -22,7 +22,7 @@ from hypothesis.stateful import (
     run_state_machine_as_test,
 )
 
-from . import model
+from . import linux, model
 from .helpers import ANON, PAGE, assert_no_leak, assert_sound, maps, small_params
 
 # Mappings meet in 64 pages above START, where the break begins; some calls go beyond.
@@ -39,25 +39,25 @@ odd_prots = st.one_of(prots, prots, st.sampled_from((2, 8, 16, 0x100_0003, 0x200
 map_flags = st.sampled_from(
     (
         ANON,
-        ANON | model.MAP_FIXED,
-        ANON | model.MAP_FIXED,
-        ANON | model.MAP_FIXED_NOREPLACE,
-        ANON | model.MAP_FIXED | model.MAP_NORESERVE,
-        ANON | model.MAP_FIXED | model.MAP_GROWSDOWN,
-        ANON | model.MAP_GROWSDOWN,
-        ANON | model.MAP_STACK | model.MAP_FIXED,
-        model.MAP_PRIVATE | model.MAP_FIXED,
-        model.MAP_SHARED | model.MAP_FIXED,
-        model.MAP_SHARED | model.MAP_FIXED,
-        model.MAP_SHARED,
-        model.MAP_SHARED_VALIDATE,
-        model.MAP_SHARED | model.MAP_ANONYMOUS | model.MAP_FIXED,
-        model.MAP_DROPPABLE | model.MAP_ANONYMOUS,
-        ANON | model.MAP_32BIT,
+        ANON | linux.MAP_FIXED,
+        ANON | linux.MAP_FIXED,
+        ANON | linux.MAP_FIXED_NOREPLACE,
+        ANON | linux.MAP_FIXED | linux.MAP_NORESERVE,
+        ANON | linux.MAP_FIXED | linux.MAP_GROWSDOWN,
+        ANON | linux.MAP_GROWSDOWN,
+        ANON | linux.MAP_STACK | linux.MAP_FIXED,
+        linux.MAP_PRIVATE | linux.MAP_FIXED,
+        linux.MAP_SHARED | linux.MAP_FIXED,
+        linux.MAP_SHARED | linux.MAP_FIXED,
+        linux.MAP_SHARED,
+        linux.MAP_SHARED_VALIDATE,
+        linux.MAP_SHARED | linux.MAP_ANONYMOUS | linux.MAP_FIXED,
+        linux.MAP_DROPPABLE | linux.MAP_ANONYMOUS,
+        ANON | linux.MAP_32BIT,
         ANON | 1,
     )
 )
-advices = st.sampled_from((*sorted(model.ADVICE_KNOWN), model.DONTNEED, 5, 99))
+advices = st.sampled_from((*sorted(linux.ADVICE_KNOWN), linux.DONTNEED, 5, 99))
 remap_flags = st.sampled_from((0, 1, 1, 3, 3, 3, 5, 7, 2, 8))
 spaces_params = st.builds(
     SpaceParams,
@@ -145,7 +145,7 @@ class SpacesAgainstModel(RuleBasedStateMachine):
           file=st.integers(0, 3))  # fmt: skip
     def map_in_line(self, choice: int, page: int, pages: int, prot: int, file: int) -> None:
         """Mappings of a file, or of nothing, that continue each other."""
-        flags = model.MAP_PRIVATE | model.MAP_FIXED | (0 if file else model.MAP_ANONYMOUS)
+        flags = linux.MAP_PRIVATE | linux.MAP_FIXED | (0 if file else linux.MAP_ANONYMOUS)
         where = START + page * PAGE
         self.compare(choice, "map", where, pages * PAGE, prot, flags, self.files[file], page * PAGE)
 
@@ -184,12 +184,12 @@ class SpacesAgainstModel(RuleBasedStateMachine):
         if vmas:
             vma = vmas[index % len(vmas)]
             length = vma.end - vma.start
-            new_length = length if flags & model.DONTUNMAP else max(PAGE, length + more * PAGE)
+            new_length = length if flags & linux.DONTUNMAP else max(PAGE, length + more * PAGE)
             self.compare(choice, "remap", vma.start, length, new_length, flags, new)
 
     @rule(choice=choices, addr=odd_places, within=st.sampled_from((0, 0, 1, 4095)))
     def set_break(self, choice: int, addr: int, within: int) -> None:
-        self.compare(choice, "set_break", addr + within & model.U64)
+        self.compare(choice, "set_break", addr + within & linux.U64)
 
     @rule(choice=choices, addr=odd_places, access=st.integers(0, 1), value=st.integers(1, 1 << 63))
     def touch(self, choice: int, addr: int, access: int, value: int) -> None:
@@ -327,7 +327,7 @@ def test_large_spaces_agree_with_the_model(mm: MemoryManager, effort: int, seed:
             mm.unmap(mm_id, start, pages * PAGE)
         else:
             for at in range(start, start + min(pages, 40) * PAGE, 2 * PAGE):
-                flags = ANON | (model.MAP_FIXED if rng.random() < 0.8 else 0)
+                flags = ANON | (linux.MAP_FIXED if rng.random() < 0.8 else 0)
                 prot = rng.choice((1, 3))
                 assert mm.map(mm_id, at, PAGE, prot, flags).value == space.map(
                     at, PAGE, prot, flags

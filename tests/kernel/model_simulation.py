@@ -11,6 +11,8 @@ from .calls import (
     SHARED_ANON,
     SPECIAL,
     VM_FLAGS,
+    VM_GROWSDOWN,
+    WRITE,
     Area,
     Call,
     Outcome,
@@ -48,6 +50,10 @@ class ModelSimulation:
             for area in start.areas
         ]
         space.brk = start.brk
+        for area in start.areas:
+            if area.flags & VM_GROWSDOWN:
+                # The stack has been written to, and has its anon_vma.
+                space.touch(area.end - PAGE, WRITE)
         self._spaces = [space]
 
     def run(self, call: Call) -> Outcome:
