@@ -382,6 +382,38 @@ def test_a_full_arena(small: MemoryManager) -> None:
     assert_nothing_left(small)
 
 
+def test_a_nearly_full_arena(small: MemoryManager) -> None:
+    """A path that does not fit in is not begun; an unmap for whose pages there is memory, but not
+    for its tables, changes nothing."""
+    keep, tree = PageTree(small, FOUR_LEVELS), PageTree(small, FOUR_LEVELS)
+    keep.apply([("set", i * 16 * PTE, True, 7) for i in range(200)])
+    keep.apply([("zap", PAGE, FOUR_LEVELS)])
+    other, objects = keep.share(), SharedObjects(small)
+    held = [objects.new() for _ in range(200)]
+    fill(tree, STRIP)
+    done = 0
+    for room in (*range(12), 40):
+        while (object := objects.new()) != 0:
+            held.append(object)
+        for _ in range(room):
+            objects.put(held.pop())
+        if room < 40:
+            done += other.apply([("set", (room + 1) * PUD, True, room)]) == [0]
+        else:
+            assert other.apply([("unmap", 0, PUD, 0, 0)])[0] < 0
+        assert other.facts()[0] == []
+        assert other.counts()[1] == 1 + done
+        assert other.look(0) == (2, 7)
+    assert 0 < done < 12
+    for object in held:
+        objects.put(object)
+    tree.drop()
+    assert other.apply([("unmap", 0, FOUR_LEVELS, 0, 0)]) == [0]
+    assert other.counts() == (0, 0)
+    keep.drop()
+    assert_nothing_left(small)
+
+
 def test_objects(mm: MemoryManager, effort: int) -> None:
     """Written, read and punched at random, at offsets up to the last page there is."""
     rng = random.Random(1)

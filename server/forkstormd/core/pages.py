@@ -385,8 +385,6 @@ def pages_free_tables(pages, addr, end, floor, ceiling):
 def pages_unmap(pages, start, end, floor, ceiling):
     """pages_zap, then pages_free_tables. 0, or -ENOMEM with nothing changed."""
     level: cython.int
-    if _own_range(pages, start, end) != 0:
-        return -ENOMEM
     for level in range(1, pages.levels - 1, 2):
         if _free_level(pages, level, start, end, floor, ceiling, True) != 0:
             return -ENOMEM
