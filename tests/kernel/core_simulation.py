@@ -18,6 +18,7 @@ from .calls import (
     SHARED_ANON,
     SPECIAL,
     VM_FLAGS,
+    WRITE,
     Area,
     Call,
     Outcome,
@@ -76,6 +77,8 @@ class CoreSimulation:
             for a in start.areas
         ]
         self._spaces = [self.mm.create(start.params, vmas, brk=start.brk).value]
+        # exec has written to the stack.
+        self.mm.touch(self._spaces[0], start.areas[-1].end - PAGE, WRITE)
 
     def run(self, call: Call) -> Outcome:
         mm, mm_id, args = self.mm, self._spaces[call.process], call.args

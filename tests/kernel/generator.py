@@ -159,8 +159,11 @@ def _changed(call: Call) -> list[tuple[int, int]]:
     if call.name == "touch":
         return [(args[0] & -PAGE, (args[0] & -PAGE) + PAGE)]
     if call.name == "map":
+        # Beside the executor's memory it could merge with it. What overlaps the stack, which is
+        # at least these pages, is put elsewhere or refused.
+        low, high = _range(args[0], args[1])
         fixed = args[3] & MAP_FIXED and not args[3] & MAP_FIXED_NOREPLACE
-        return [_range(args[0], args[1])] if fixed else []
+        return [(low, high)] if fixed or high <= TASK_SIZE - 32 * PAGE else []
     if call.name in ("unmap", "protect", "advise", "stripe"):
         if args[0] % PAGE:
             return []
