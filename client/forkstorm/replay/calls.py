@@ -135,7 +135,6 @@ class Unreadable(Exception):
 MAP_FIXED = int(MapFlag.FIXED)
 MAP_ANONYMOUS = int(MapFlag.ANONYMOUS)
 MREMAP_MAYMOVE, MREMAP_FIXED = int(RemapFlag.MAYMOVE), int(RemapFlag.FIXED)
-MREMAP_DONTUNMAP = int(RemapFlag.DONTUNMAP)
 
 _PROTS = {f"PROT_{name}": int(flag) for name, flag in Prot.__members__.items()}
 _MAP_FLAGS = {
