@@ -70,7 +70,7 @@ def do_madvise(task, start, length, advice):
         return task_fail(task, EINVAL, FIELD_ADVICE, LIMIT_NONE)
     if start & (PAGE_BYTES - 1):
         return task_fail(task, EINVAL, FIELD_ADDR, LIMIT_NONE)
-    end = start + pages
+    end = (start + pages) & MAX_INDEX  # wraps, as in C
     if (length != 0 and pages == 0) or end < start:
         return task_fail(task, EINVAL, FIELD_LENGTH, LIMIT_NONE)
     if MADV_POPULATE_READ <= advice <= MADV_POPULATE_WRITE:
@@ -162,7 +162,7 @@ def _advise_pages(task, vma, start, end, advice):
     if advice == MADV_FREE:
         if record.file != 0:
             return task_fail(task, EINVAL, FIELD_ADVICE, LIMIT_NONE)
-    elif advice == MADV_DONTNEED or advice == MADV_DONTNEED_LOCKED:
+    elif advice in (MADV_DONTNEED, MADV_DONTNEED_LOCKED):
         if record.flags & VM_LOCKED and advice == MADV_DONTNEED:
             return task_fail(task, EINVAL, FIELD_ADVICE, LIMIT_NONE)
         if state.page_root != 0:

@@ -11,6 +11,7 @@ cdef enum:
 cdef u32 domain_new(Task *task, u64 limit) noexcept nogil
 cdef void domain_get(Task *task, u32 domain) noexcept nogil
 cdef void domain_put(Task *task, u32 domain) noexcept nogil
+cdef u64 commit_free(State *state) noexcept nogil
 cdef int commit_charge(Task *task, State *state, u64 pages) noexcept nogil
 cdef void commit_uncharge(Task *task, State *state, u64 pages) noexcept nogil
 cdef void domain_uncharge(Task *task, u32 domain, u64 pages) noexcept nogil

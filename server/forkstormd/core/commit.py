@@ -62,6 +62,13 @@ def domain_uncharge(task, domain, pages):
         charged_add(domain_at(task.mem, domain), -cython.cast(i64, pages))
 
 
+def commit_free(state):
+    """So many pages at once are never refused, and need not be charged."""
+    if state.overcommit == OVERCOMMIT_NEVER:
+        return 0
+    return MAX_INDEX if state.overcommit == OVERCOMMIT_ALWAYS else state.commit_limit
+
+
 def commit_charge(task, state, pages):
     """Charge pages to a space's family ahead of the commit; 0 or -ENOMEM."""
     domain: DomainP

@@ -50,6 +50,7 @@ if not cython.compiled:
         VM_SPECIAL,
         VM_WIPEONFORK,
         vma_account,
+        vma_pages,
     )
 
     BULK_INSERT = 1
@@ -112,37 +113,55 @@ def _late(task, done):
     return done & (DEADLINE_VMAS - 1) == 0 and task.deadline_ns != 0 and now_ns() > task.deadline_ns
 
 
-def _copy_vma(task, record, vma, fault):
-    """The child's copy of a VMA, or 0 with task.failure. LOCKED is not inherited."""
-    copy: u32 = 0
-    pages: u64 = (vma.end - vma.start) >> PAGE_SHIFT
-    if fault == FAULT_FATAL_SIGNAL:
-        task.failure.site = FAULT_FATAL_SIGNAL
-        return 0
-    if vma.flags & VM_ACCOUNT:
-        if fault == FAULT_COMMIT_LIMIT or commit_charge(task, task_next(task), pages) != 0:
-            task.failure.site = FAULT_COMMIT_LIMIT
-            return 0
-    if fault != FAULT_VMA_RECORD:
+if not cython.compiled:
+
+    def _copy_vma(task, record, vma, fault, free):
+        """The child's copy of a VMA, or 0 with task.failure. Nearly all VMAs are copied word for
+        word. free: pages that need no charge (commit_free)."""
+        if (
+            fault != 0
+            or vma.object != 0
+            or vma.flags & VM_LOCKED
+            or (vma.flags & VM_ACCOUNT and (vma.end - vma.start) >> PAGE_SHIFT > free)
+        ):
+            return _copy_slowly(task, record, vma, fault)
         copy = record_alloc(task)
-    if copy == 0:
-        task.failure.site = FAULT_VMA_RECORD
-    elif fault == FAULT_POLICY or (
+        if copy != 0:
+            copy_record(task.mem.base, copy, record)
+        else:
+            task.failure.site = FAULT_VMA_RECORD
+        return copy
+
+
+def _copy_slowly(task, record, vma, fault):
+    """_copy_vma with every step that may fail, in the kernel's order, and all that a copy has of
+    its own: its charge, its hold on a shared object. LOCKED is not inherited."""
+    state: StateP = task_next(task)
+    copy: u32 = 0
+    if fault == FAULT_FATAL_SIGNAL:
+        task.failure.site = fault
+        return 0
+    if vma.flags & VM_ACCOUNT and (
+        fault == FAULT_COMMIT_LIMIT or commit_charge(task, state, vma_pages(vma)) != 0
+    ):
+        task.failure.site = FAULT_COMMIT_LIMIT
+        return 0
+    if fault in (FAULT_VMA_RECORD, FAULT_POLICY) or (
         fault == FAULT_ANON_VMA and not vma.flags & VM_WIPEONFORK and anon_of(task, record) != 0
     ):
-        # The copy has nothing yet but its memory.
         task.failure.site = fault
-        record_free(task, copy)
-        copy = 0
+    else:
+        copy = record_alloc(task)
+        if copy == 0:
+            task.failure.site = FAULT_VMA_RECORD
     if copy == 0:
         if vma.flags & VM_ACCOUNT:
-            commit_uncharge(task, task_next(task), pages)
+            commit_uncharge(task, state, vma_pages(vma))
         return 0
     copy_record(task.mem.base, copy, record)
     if vma.object != 0:
         object_get(task, vma.object)
-    if vma.flags & VM_LOCKED:
-        record_at(task.mem, copy).flags = vma.flags & ~cython.cast(u64, VM_LOCKED)
+    record_at(task.mem, copy).flags = vma.flags & ~cython.cast(u64, VM_LOCKED)
     return copy
 
 
@@ -177,8 +196,7 @@ def _copy_pages(task, record, vma, fault):
 
 def _leave_out(task, vma):
     """The child does not get this VMA (DONTCOPY): its counts began as the parent's."""
-    pages: i64 = (vma.end - vma.start) >> PAGE_SHIFT
-    vma_account(task_next(task), vma.flags, -pages)
+    vma_account(task_next(task), vma.flags, -cython.cast(i64, vma_pages(vma)))
     task.next.map_count -= 1
     task.work.entries_erased += 1
 
@@ -206,6 +224,7 @@ def _bulk_insert(task, old, child, phases):
     copy: u32
     fault: cython.int
     fault_at: u64 = _fault_at(task)
+    free: u64 = commit_free(task_next(task))
     ordinal: u64 = 0
     done: u64 = 0
     tables: cython.bint = task_pages(task, 0).root != 0
@@ -223,7 +242,7 @@ def _bulk_insert(task, old, child, phases):
         if vma.flags & VM_DONTCOPY:
             _leave_out(task, vma)
         else:
-            copy = 0 if _late(task, done + 1) else _copy_vma(task, record, vma, fault)
+            copy = 0 if _late(task, done + 1) else _copy_vma(task, record, vma, fault, free)
             if copy == 0:
                 break
             if fault == FAULT_TREE_NODE:
@@ -236,7 +255,7 @@ def _bulk_insert(task, old, child, phases):
                 task.failure.site = FAULT_TREE_NODE
                 record_release(task, copy)
                 if vma.flags & VM_ACCOUNT:
-                    commit_uncharge(task, task_next(task), (vma.end - vma.start) >> PAGE_SHIFT)
+                    commit_uncharge(task, task_next(task), vma_pages(vma))
                 break
             done += 1
             if tables:
@@ -312,6 +331,7 @@ def _tree_dup(task, old, child, phases):
     copy: u32
     fault: cython.int
     fault_at: u64 = _fault_at(task)
+    free: u64 = commit_free(task_next(task))
     ordinal: u64 = 0
     done: u64 = 0
     end: u64 = 0
@@ -342,7 +362,7 @@ def _tree_dup(task, old, child, phases):
             end = vma.end
         else:
             end = vma.start
-            copy = 0 if _late(task, done + 1) else _copy_vma(task, record, vma, fault)
+            copy = 0 if _late(task, done + 1) else _copy_vma(task, record, vma, fault, free)
             if copy == 0:
                 break
             end = vma.end

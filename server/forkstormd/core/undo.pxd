@@ -6,7 +6,7 @@ from forkstormd.core.maple cimport *
 from forkstormd.core.owning cimport *
 from forkstormd.core.pages cimport *
 from forkstormd.core.store cimport *
-from forkstormd.core.vma cimport VM_ACCOUNT
+from forkstormd.core.vma cimport VM_ACCOUNT, vma_pages
 
 cdef enum:
     FAULT_TREE_NODE = 1

@@ -30,7 +30,7 @@ if not cython.compiled:
     from forkstormd.core.owning import *
     from forkstormd.core.pages import *
     from forkstormd.core.store import *
-    from forkstormd.core.vma import VM_ACCOUNT
+    from forkstormd.core.vma import VM_ACCOUNT, vma_pages
 
     # Where a fork can fail, with the numbers of the API.
     FAULT_TREE_NODE = 1
@@ -150,7 +150,7 @@ def _remove_vma(task, record):
     """remove_vma: the charge, the hold on an object, the record."""
     vma: RecordP = record_at(task.mem, record)
     if vma.flags & VM_ACCOUNT:
-        commit_uncharge(task, task_next(task), (vma.end - vma.start) >> PAGE_SHIFT)
+        commit_uncharge(task, task_next(task), vma_pages(vma))
     record_release(task, record)
     task.failure.undone += 1
 

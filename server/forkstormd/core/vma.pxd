@@ -45,6 +45,7 @@ cdef enum:
     MERGE_BOTH = 3
 
 cdef bint vma_can_merge(Task *task, u32 left, u32 right) noexcept nogil
+cdef u64 vma_pages(Record *vma) noexcept nogil
 cdef void vma_account(State *state, u64 flags, i64 pages) noexcept nogil
 cdef u64 vma_guard_start(Record *record) noexcept nogil
 cdef u32 vma_new(Task *task, u64 start, u64 end, u64 flags, u64 pgoff, u32 file) noexcept nogil

@@ -73,6 +73,11 @@ def vma_can_merge(task, left, right):
     return anon_mergeable(anon_of(task, left), anon_of(task, right))
 
 
+def vma_pages(vma):
+    """How many pages a VMA has."""
+    return (vma.end - vma.start) >> PAGE_SHIFT
+
+
 def vma_account(state, flags, pages):
     """Count pages in (or, negative, out of) the statistics of an mm (vm_stat_account)."""
     state.total_vm += pages
