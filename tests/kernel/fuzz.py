@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import platform
+import signal
+import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
@@ -84,6 +86,8 @@ def summary(
 @click.option("--kind", help="Only this kind of sequence (see generator.py).")
 def main(seconds: float, seed: int | None, at_least: int, kind: str | None) -> None:
     """Ask the kernel and the core the same, and tell where they differ."""
+    # Ended from outside, it takes its files with it.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))
     first = time.time_ns() // 1_000_000 if seed is None else seed
     began = time.monotonic()
     totals, disagreements, number = Totals(), 0, first
