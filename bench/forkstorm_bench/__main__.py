@@ -20,6 +20,10 @@ BOUNDS: dict[str, tuple[float, bool]] = {
     "tree_dup_over_memcpy.6421": (4, True),
     "find_ns.6421": (60, True),
     "store_ns.6421": (300, True),
+    "map_ns.6421": (1500, True),
+    "unmap_ns.6421": (1500, True),
+    "protect_split_ns.6421": (2000, True),
+    "find_vma_ns.6421": (100, True),
     "release_over_uncompiled.BULK_INSERT": (100, False),
     "release_over_uncompiled.TREE_DUP": (100, False),
     "fork_over_ping.TREE_DUP": (0.85, False),
@@ -46,11 +50,11 @@ def stages() -> list[tuple[str, Callable[[], Figures]]]:
 
     def single_steps() -> Figures:
         with core.own_arena() as (_, mm):
-            return core.steps(mm)
+            return core.steps(mm) | core.calls(mm)
 
     return [
         ("duplication, against memcpy", duplications),
-        ("lookups and stores", single_steps),
+        ("lookups, stores and calls", single_steps),
         ("memory per space", core.footprint),
         ("the uncompiled core", core.uncompiled),
         ("two processes", processes.two_processes),

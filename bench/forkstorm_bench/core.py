@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import random
 import shutil
 import statistics
 import subprocess
@@ -30,15 +31,17 @@ ROUNDS = 9
 KERNEL_OLD_OVER_NEW = {121: 3.7, 421: 3.9, 1621: 4.6, 6421: 4.8}
 NODE_BYTES, RECORD_BYTES = 256, 64
 PAGE = 4096
+PRIVATE_ANONYMOUS, MAP_FIXED = 0x22, 0x10
 Figures = dict[str, float | int | str | None]
 
 
-def runs_of_five(count: int, start: int = 0x1000_0000) -> list[VmaSpec]:
-    """The seed's layout: five touching VMAs that cannot merge, then a gap."""
+def runs_of_five(count: int, pages: int = 1, start: int = 0x1000_0000) -> list[VmaSpec]:
+    """The seed's layout: five touching VMAs that cannot merge, then a gap of a page."""
     specs, addr = [], start
     for i in range(count):
-        specs.append(VmaSpec(addr, addr + PAGE, 0x71 if i % 2 else 0x100073))
-        addr += PAGE if i % 5 < 4 else 2 * PAGE
+        end = addr + pages * PAGE
+        specs.append(VmaSpec(addr, end, 0x71 if i % 2 else 0x100073))
+        addr = end if i % 5 < 4 else end + PAGE
     return specs
 
 
@@ -125,6 +128,30 @@ def steps(mm: Any) -> Figures:
     }
 
 
+def calls(mm: Any, vma_count: int = 6421, rounds: int = 3000) -> Figures:
+    """Core time of single calls at random places of a large space, median, two readings of the
+    clock included. Each is taken back, so that all of them meet the same space."""
+    rng = random.Random(vma_count)
+    specs = runs_of_five(vma_count, pages=3)
+    mm_id = mm.create(SpaceParams(), specs).value
+    times: dict[str, list[int]] = {"map": [], "unmap": [], "protect_split": [], "find_vma": []}
+    for _ in range(rounds):
+        vma = rng.choice(specs)
+        size, prot = vma.end - vma.start, vma.vm_flags & 7
+        mapped = mm.map(mm_id, 0, PAGE, 1, PRIVATE_ANONYMOUS)
+        times["map"].append(mapped.core_ns)
+        mm.unmap(mm_id, mapped.value, PAGE)
+        times["unmap"].append(mm.unmap(mm_id, vma.start, size).core_ns)
+        mm.map(mm_id, vma.start, size, prot, PRIVATE_ANONYMOUS | MAP_FIXED)
+        times["protect_split"].append(mm.protect(mm_id, vma.start + PAGE, PAGE, 5).core_ns)
+        mm.protect(mm_id, vma.start + PAGE, PAGE, prot)
+        times["find_vma"].append(mm.find_vma(mm_id, vma.start)[1].core_ns)
+    if mm.info(mm_id).vma_count != vma_count:
+        raise AssertionError("the calls have left another space behind")
+    mm.exit(mm_id)
+    return {f"{name}_ns.{vma_count}": statistics.median(found) for name, found in times.items()}
+
+
 def footprint() -> Figures:
     """Arena memory per space of 421 VMAs, from a hundred of them."""
     with own_arena(64 << 20, 1) as (arena, mm):
@@ -134,7 +161,7 @@ def footprint() -> Figures:
             mm.fork(mm.ids()[0], Strategy.BULK_INSERT)
         used = before - arena.usage()["free_bytes"]
         # The slot and the reference counts (4 bytes per 64) belong to a space too.
-        return {"arena_kib_per_space.421": (used / 100 * 68 / 64 + 704) / 1024}
+        return {"arena_kib_per_space.421": (used / 100 * 68 / 64 + 768) / 1024}
 
 
 def fork_p50(path: str, vma_count: int, forks: int) -> dict[str, float]:

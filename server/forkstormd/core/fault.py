@@ -67,9 +67,9 @@ def fault_in(task, addr, write):
     result: cython.int
     if index == 0 or addr >= state.task_size:
         return task_fail(task, EFAULT, FIELD_ADDR, LIMIT_NONE)
-    if call_room(task) != 0:
-        return -ENOMEM
     if record_at(task.mem, index).start > page:
+        if call_room(task) != 0:
+            return -ENOMEM
         result = _expand_stack(task, index, page)
         if result != 0:
             return result
@@ -78,6 +78,11 @@ def fault_in(task, addr, write):
     if not vma.flags & (VM_WRITE if write else ACCESS_FLAGS):
         return task_fail(task, EFAULT, FIELD_ACCESS, LIMIT_NONE)
     own = write and not vma.flags & VM_SHARED
+    pages_init(pages, task, state, mas.stamp)
+    if pages_look(pages, page) >= (2 if own else 1):
+        return 0
+    if call_room(task) != 0:
+        return -ENOMEM
     if own and anon_of(task, index) == 0:
         index = _anon_prepare(task, index)
         if index == 0:
@@ -86,12 +91,9 @@ def fault_in(task, addr, write):
     # A page that becomes the space's own keeps what it showed (copy on write).
     value = _shown(task, vma, page) if own else 0
     pages_init(pages, task, state, mas.stamp)
-    if pages_look(pages, page) < (2 if own else 1):
-        result = pages_set(pages, page, own, value)
-        pages_finish(pages, state)
-        if result != 0:
-            return task_fail(task, ENOMEM, FIELD_NONE, LIMIT_ARENA)
-    return 0
+    result = pages_set(pages, page, own, value)
+    pages_finish(pages, state)
+    return task_fail(task, ENOMEM, FIELD_NONE, LIMIT_ARENA) if result != 0 else 0
 
 
 def _object_offset(vma, page):

@@ -119,19 +119,24 @@ def mm_find(task, mm_id, addr):
     """Copy the VMA that ends above addr to task.found; task.value tells whether there is one."""
     mas: MasP = task_mas(task, 0)
     slot: SlotP
+    state: StateP
     index: u32
     result: cython.int = space_lock(task, mm_id)
     if result != 0:
         return result
     slot = slot_at(task.mem, task.slot_index)
-    mas_init(mas, task, state_at(slot, slot.word & 1).root, state_at(slot, slot.word & 1).height)
+    state = state_at(slot, slot.word & 1)
+    mas_init(mas, task, state.root, state.height)
     index = mas_find(mas, addr)
     task.value = index
-    copy_state(task_next(task), state_at(slot, slot.word & 1))
     if index != 0:
         copy_vma(task_found(task), record_at(task.mem, index))
-    space_unlock(task)
+    # What its name depends on.
+    task.next.brk = state.brk
+    task.next.start_brk = state.start_brk
+    task.next.start_stack = state.start_stack
     task.done_ns = now_ns()
+    space_unlock(task)
     return result
 
 
