@@ -5,8 +5,8 @@ them. Each sequence draws a Plan first: a window of addresses in which nearly al
 fall, a small palette of protections, flags and files so that neighbours often merge, and how
 often it makes which call. Nothing that would harm the executor itself is drawn (see harmless).
 
-Left out: MAP_LOCKED, MAP_POPULATE and MADV_POPULATE_*, MAP_HUGETLB, MADV_REMOVE, MADV_COLLAPSE,
-MADV_HWPOISON, guard pages, KSM, protection keys, mseal, userfaultfd.
+Left out: MAP_LOCKED, MAP_POPULATE, MAP_HUGETLB, MADV_COLLAPSE, MADV_HWPOISON, guard pages, KSM,
+protection keys, mseal, userfaultfd.
 """
 
 from __future__ import annotations
@@ -69,6 +69,8 @@ PROTS = (0, PROT_READ, PROT_READ | PROT_WRITE, PROT_READ | PROT_EXEC, 7, PROT_WR
 MADV_HUGEPAGE = 14
 ADVICE = (10, 11, 18, 19, 0, 1, 2, MADV_HUGEPAGE, 15, 16, 17, 4)
 QUIET_ADVICE = (3, 8, 20, 21, 24)  # WILLNEED, FREE, COLD, PAGEOUT, DONTNEED_LOCKED
+MADV_REMOVE, MADV_POPULATE_READ, MADV_POPULATE_WRITE = 9, 22, 23
+POPULATED = 8 << 20  # bytes that one call may fill
 BAD_ADVICE = (5, 6, 7, 26, 77, 99, 1 << 31)
 REMAP_FLAGS = (
     (MREMAP_MAYMOVE, 8),
@@ -167,6 +169,9 @@ def _changed(call: Call) -> list[tuple[int, int]]:
     if call.name in ("unmap", "protect", "advise", "stripe"):
         if args[0] % PAGE:
             return []
+        if call.name == "advise" and args[2] in (MADV_POPULATE_READ, MADV_POPULATE_WRITE):
+            # Memory for more than a few MiB might be short.
+            return [_range(args[0], args[1])] if args[1] <= POPULATED else [(0, TASK_SIZE)]
         length = args[1] * PAGE if call.name == "stripe" else args[1]
         if call.name == "unmap" and length > TASK_SIZE - args[0]:
             return []
@@ -433,9 +438,25 @@ class Generator:
         advice = self.rng.choice((*self.plan.advice, *self.plan.advice, *QUIET_ADVICE[:1]))
         if self.rng.random() < 0.1:
             advice = self.rng.choice(QUIET_ADVICE + ADVICE)
+        elif self.rng.random() < 0.08:
+            advice = self._advice_for_pages(areas, addr, length)
         if advice == MADV_HUGEPAGE and not self.start.huge_pages:
             advice = 0
         return addr, length, advice
+
+    def _advice_for_pages(self, areas: list[Area], addr: int, length: int) -> int:
+        """One that fills pages, or frees those of an object, where these are within it."""
+        choice = self.rng.choice((MADV_REMOVE, MADV_POPULATE_READ, MADV_POPULATE_WRITE))
+        first = bisect_right(areas, addr, key=lambda area: area.end)
+        last = bisect_right(areas, addr + length, key=lambda area: area.start)
+        for area in areas[first:last]:
+            if not self._within_file(areas, area.end - PAGE):
+                return 3
+            if choice == MADV_POPULATE_READ and (
+                area.flags & VM_HUGEPAGE or not area.flags & VM_READ
+            ):
+                choice = MADV_POPULATE_WRITE  # see _is_in_huge_block
+        return choice
 
     def _remap(self, areas: list[Area]) -> tuple[int, ...]:
         rng = self.rng
