@@ -48,10 +48,19 @@ class Bytes:
             node = self.inner(node).slot[0]
         return int(node)
 
+    def table(self, mm_id: int, level: int) -> layout.Table:
+        """The first table of this level: 0 a strip, 7 the PGD."""
+        node = self.state(mm_id).page_root
+        for _ in range(7 - level):
+            table = layout.Table.from_buffer(self.base, node * layout.UNIT_BYTES)
+            node = table.child[table.present.bit_length() - 1]
+        return layout.Table.from_buffer(self.base, node * layout.UNIT_BYTES)
+
 
 @pytest.fixture
 def damaged(arena: Arena, mm: MemoryManager) -> tuple[Bytes, int]:
     mm_id = mm.create(SpaceParams(), runs_of_five(421)).value
+    mm.touch(mm_id, 0x1000_0000, 1, 1)
     assert mm.verify(mm_id) == []
     return Bytes(arena.path), mm_id
 
@@ -124,6 +133,20 @@ def map_count(file: Bytes, mm_id: int) -> None:
     file.state(mm_id).map_count -= 1
 
 
+def touched_pages(file: Bytes, mm_id: int) -> None:
+    file.state(mm_id).touched_pages += 1
+
+
+def stray_page(file: Bytes, mm_id: int) -> None:
+    strip = layout.Strip.from_buffer(file.table(mm_id, 0))
+    strip.present |= 1 << 5  # the gap behind the first five VMAs
+
+
+def stray_table(file: Bytes, mm_id: int) -> None:
+    half = file.table(mm_id, 2)
+    half.child[9], half.present = half.child[0], 1 << 9
+
+
 @pytest.mark.parametrize(
     ("damage", "says"),
     [
@@ -138,6 +161,9 @@ def map_count(file: Bytes, mm_id: int) -> None:
         (record_range, "stored at"),
         (reachable_twice, "reachable twice"),
         (outside, "outside the heap"),
+        (touched_pages, "touched_pages is"),
+        (stray_page, "where no VMA is"),
+        (stray_table, "which no VMA needs"),
         (root_owner, "the root has"),
         (leaf_owner, "owners, not 1"),
         (record_owner, "owners, not 1"),
@@ -166,4 +192,5 @@ def test_audit_sees_what_leaked(damaged: tuple[Bytes, int], mm: MemoryManager) -
     file.state(mm_id).height = 0
     after = mm.audit()
     assert after.allocated_records == before.allocated_records == 421
-    assert (after.reachable_records, after.reachable_nodes) == (0, 0)
+    # The eight nodes of its page tree are still found.
+    assert (after.reachable_records, after.reachable_nodes) == (0, 8)

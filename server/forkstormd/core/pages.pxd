@@ -43,4 +43,4 @@ cdef int _free_level(
 cdef int _unlink(Pages *pages, u64 addr, int level) noexcept nogil
 cdef int _build(Pages *to, Pages *source, int level, u64 start, u64 end, u64 ahead) noexcept nogil
 cdef bint _copy_strip(Pages *to, u32 table, u32 slot, u32 source, u32 mask) noexcept nogil
-cdef object _walk_node(Mem *mem, object walk, u32 node, int level, bint is_root, list totals)
+cdef object _walk_node(Mem *mem, object walk, u32 node, int level, u64 at, bint is_root, list totals)

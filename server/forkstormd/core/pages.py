@@ -590,20 +590,22 @@ def pages_drop(task, node, levels):
 
 def page_tree_facts(mem, walk, root, levels):
     """Check a page tree node by node, for verify.TreeCheck: walk.enter(node, units, kind) says
-    whether to go into a node, walk.wrong(node, what) takes a violation.
+    whether to go into a node, walk.wrong(node, what) takes a violation, walk.needs(start, end)
+    whether a VMA lies there.
 
     Returns (tables, pages), as they are to stand in the state. In Python objects.
     """
     totals: list = [0, 0]
     if root != 0:
-        _walk_node(mem, walk, root, levels - 1, True, totals)
+        _walk_node(mem, walk, root, levels - 1, 0, True, totals)
     return tuple(totals)
 
 
-def _walk_node(mem, walk, node, level, is_root, totals):
+def _walk_node(mem, walk, node, level, at, is_root, totals):
     table: TableP
     strip: StripP
     slot: cython.int
+    below: u64
     if not walk.enter(node, NODE_UNITS, KIND_NODES):
         return
     if level == 0:
@@ -612,11 +614,18 @@ def _walk_node(mem, walk, node, level, is_root, totals):
             walk.wrong(node, "a strip without a page")
         if strip.own & ~strip.present:
             walk.wrong(node, f"owns pages {strip.own:#x}, maps {strip.present:#x}")
+        for slot in range(STRIP_PAGES):
+            if (strip.present >> slot) & 1 and not walk.needs(
+                at + slot * PAGE_BYTES, at + (slot + 1) * PAGE_BYTES
+            ):
+                walk.wrong(node, f"maps {at + slot * PAGE_BYTES:#x}, where no VMA is")
         totals[1] += bit_count(strip.present)
         return
     table = table_at(mem, node)
     if _counted(level):
         totals[0] += 1
+        if not walk.needs(at, at + _span(level)):
+            walk.wrong(node, f"a table of level {level} at {at:#x}, which no VMA needs")
     if table.present == 0 and (is_root or not level & 1):
         walk.wrong(node, f"an empty node of level {level}")
     if not level & 1 and table.present >> STRIP_PAGES:
@@ -624,4 +633,5 @@ def _walk_node(mem, walk, node, level, is_root, totals):
         return
     for slot in range(TABLE_SLOTS):
         if (table.present >> slot) & 1:
-            _walk_node(mem, walk, table.child[slot], level - 1, False, totals)
+            below = at + slot * _span(level - 1)
+            _walk_node(mem, walk, table.child[slot], level - 1, below, False, totals)

@@ -13,6 +13,8 @@ cdef class TreeCheck:
     cdef list violations
     cdef set seen
     cdef set objects
+    cdef list starts
+    cdef list ends
     cdef State *totals
     cdef State space
     cdef u32 specials

@@ -9,6 +9,8 @@ ones from the spaces; on a quiescent arena without open snapshots the two agree,
 leaked (a process that died in the middle of an operation leaks what it held).
 """
 
+from bisect import bisect_right
+
 import cython
 
 from forkstormd.core.errors import CoreError
@@ -39,6 +41,8 @@ def _verify_snapshot(mm: object, snapshot: object) -> list:
     check: TreeCheck = TreeCheck(mm)
     shot: Snapshot = snapshot
     info = snapshot.info
+    check.starts = []
+    check.ends = []
     alone = check.mem.header.snapshots == 1
     if shot.root != 0:
         if shot.height == 0 or shot.height > HEIGHT_MAX:
@@ -96,6 +100,9 @@ class TreeCheck:
         self.violations = []
         self.seen = set()
         self.objects = set()
+        # Where the VMAs begin and end, ascending; None where pages are checked without VMAs.
+        self.starts = None
+        self.ends = None
         self.nodes = 0
         self.specials = 0
         self.mem = self.mm.arena.mem
@@ -139,6 +146,13 @@ class TreeCheck:
             return False
         self.seen.add(index)
         return True
+
+    def needs(self, start: object, end: object) -> bool:
+        """Whether a VMA lies in [start, end). O(log VMAs)."""
+        if self.starts is None:
+            return True
+        i = bisect_right(self.ends, start)
+        return i < len(self.starts) and self.starts[i] < end
 
     def page_tree(self, root: object, task_size: object) -> tuple:
         """Check a page tree; its (tables, pages)."""
@@ -231,6 +245,9 @@ class TreeCheck:
             self.wrong(record, f"is {vma.start:#x}-{vma.end:#x}")
         if ((vma.flags & VM_SPECIAL) != 0) != special:
             self.wrong(record, f"flags {vma.flags:#x}, special mark {special}")
+        if self.starts is not None:
+            self.starts.append(vma.start)
+            self.ends.append(vma.end)
         if vma.object != 0:
             self.objects.add(vma.object)
         self.specials += special
