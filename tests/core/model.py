@@ -328,12 +328,12 @@ class Space(Areas):
                 refuse(errno.EINVAL)
             if len(self.vmas) + 2 >= self.params.max_map_count - 3:
                 refuse(errno.ENOMEM)
-        if flags & FIXED and old_length == new_length:
+        if flags & FIXED and old_length == new_length and self.params.linux_version >= 6017:
             return self.move_all(old, old_length, flags, new)
         return self.remap_one(old, old_length, new_length, flags, new)
 
     def move_all(self, old: int, length: int, flags: int, new: int) -> int:
-        """A: each VMA by itself; pages of the target opposite holes are left alone."""
+        """A, since Linux 6.17: each VMA by itself; the target opposite holes is left alone."""
         addr, end = old, old + length
         if self.vma_at(old) is None:
             refuse(errno.EFAULT)
@@ -431,8 +431,10 @@ class Space(Areas):
         if old_length and not flags & DONTUNMAP:
             self.punch(old, old + old_length)
         elif (vma.start, vma.end) == (old, old + old_length) and vma in self.vmas:
-            # Moved whole, it has lost its anon_vma; its pgoff it keeps.
-            self.vmas[self.vmas.index(vma)] = vma._replace(anon=None)
+            # Moved whole, it has lost its anon_vma; its pgoff it keeps until Linux 7.
+            reset = vma.anon and vma.file == 0 and self.params.linux_version >= 7000
+            pgoff = vma.start // PAGE if reset else vma.pgoff
+            self.vmas[self.vmas.index(vma)] = vma._replace(anon=None, pgoff=pgoff)
         return new
 
     # -- brk, §9 --
@@ -472,7 +474,11 @@ class Space(Areas):
 
     def touch(self, addr: int, access: int, value: int = 0) -> int:
         """Read (0) or write (1) a page: the value it then has. EFAULT: the process gets SIGSEGV,
-        or SIGBUS beyond the end of a shared object."""
+        or SIGBUS beyond the end of a shared object.
+
+        Left out: a read that gets a huge page of zeros, after MADV_HUGEPAGE and where there is no
+        page table yet, has the VMA's anon_vma made as a write has.
+        """
         i = self.first_above(addr)
         if i == len(self.vmas):
             refuse(errno.EFAULT)

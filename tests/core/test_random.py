@@ -69,7 +69,9 @@ spaces_params = st.builds(
     thp_alignment=st.booleans(),
     overcommit=st.sampled_from((0, 0, 2)),
     commit_limit_pages=st.sampled_from((0, 90)),
+    linux_version=st.sampled_from((6018, 6018, 6008, 7000)),
     stack_limit_bytes=st.sampled_from((8 << 20, 20 * PAGE)),
+    lsm_min_addr=st.sampled_from((0, START + 20 * PAGE)),
 )
 
 
