@@ -103,7 +103,7 @@ def test_a_full_arena_refuses_everything_that_needs_room(small: Api) -> None:
 @pytest.mark.parametrize("strategy", [BULK_INSERT, TREE_DUP])
 def test_no_room_for_page_tables(small: Api, strategy: int) -> None:
     text = b"".join(
-        b"%08x-%08x rw-p 00000000 00:00 0 \n" % (at, at + 0x1000)
+        b"%08x-%08x rw-p 00000000 00:00 0 \n" % (at, at + 0x2000)
         for at in range(0x4000_0000, 0x4000_0000 + 300 * 0x20_0000, 0x20_0000)
     )
     mm_id = small.create(text)
@@ -114,7 +114,7 @@ def test_no_room_for_page_tables(small: Api, strategy: int) -> None:
     with refused(FULL, "ENOMEM", limit="arena"):
         for child in children:
             for vma in small.vmas(mm_id):
-                small.write(child, vma.start, 1)
+                small.write(child, vma.start + 0x1000, 1)
     small.exit(children.pop())
     for mapped in small.vmas(mm_id)[::50]:
         assert small.touch(mm_id, mapped.start) == mapped.start
