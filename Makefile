@@ -9,7 +9,7 @@ CHECKED_DIRS := client server loadtest bench tests
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help build test storm fuzz-kernel bench lint protos build-checked build-uncompiled clean
+.PHONY: help build test storm faults fuzz-kernel bench lint protos build-checked build-uncompiled clean
 
 help:  ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-18s %s\n", $$1, $$2 }' Makefile
@@ -23,6 +23,9 @@ test: build build-checked build-uncompiled  ## all tests; those of the core unde
 
 storm: build  ## storm a server of its own with forks for two minutes and report
 	$(BIN)/forkstorm-storm $(ARGS)
+
+faults: build  ## let forks fail at every VMA, in every way, and look for leaks
+	$(BIN)/python -m tests.faults $(ARGS)
 
 fuzz-kernel: build  ## random calls, the core against the running kernel, for SECONDS=60
 	$(BIN)/python -m tests.kernel.fuzz --seconds $(SECONDS) $(ARGS)

@@ -1,0 +1,1 @@
+"""Forks that fail at every VMA, in every way: python -m tests.faults (make faults)."""
