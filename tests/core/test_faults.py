@@ -46,7 +46,8 @@ def test_nothing_is_left_of_a_failed_fork(
     scene = made_scene(mm, layout, inherited=inherited)
     before = Before.of(scene)
     ordinals = range(len(scene.areas) + 1)
-    for ordinal in random.Random(layout).sample(ordinals, min(len(ordinals), 1 + effort // 3)):
+    count = 1 + effort // (3 if layout == "bash" else 9)
+    for ordinal in random.Random(layout).sample(ordinals, min(len(ordinals), count)):
         for site, strategy, recovery in CELLS:
             fault = ForkFault(site, ordinal, recovery)
             run_case(scene, before, strategy, fault, tally, thorough=recovery == ordinal % 3 + 1)
