@@ -55,6 +55,10 @@ def page_align(length: int) -> int:
     return (length + PAGE - 1) // PAGE * PAGE & U64
 
 
+def block_range(block: int) -> tuple[int, int]:
+    return block * PMD, (block + 1) * PMD
+
+
 @dataclass(eq=False)
 class AnonVma:
     """Whose pages a write-faulted VMA has; chain counts it and those inherited by forks (§8)."""
@@ -131,7 +135,10 @@ class Areas:
         self.family = family or Family()
         self.family.spaces.append(self)
         self.vmas: list[Vma] = []
-        self.pages: dict[int, int] = {}  # the space's own, by page number; absent ones are read
+        # What is mapped, by page number: a page of the space's own with its value, or None for
+        # what lies behind it. tables: the 2 MiB blocks that have a page table (§13).
+        self.pages: dict[int, int | None] = {}
+        self.tables: set[int] = set()
         self.brk = self.params.start_brk
         # Measured: mmap_min_addr decides about EPERM; the greater of it and the constant that
         # the kernel was built with is as low as hints, placement and stacks go.
@@ -286,15 +293,15 @@ class Areas:
         low = self.first_above(start)
         self.vmas[low : low + len(self.overlapping(start, end))] = []
         self.drop_pages(start, end)
+        self.tables = {block for block in self.tables if self.overlapping(*block_range(block))}
 
-    def own_pages(self, start: int, end: int) -> list[int]:
-        """The numbers of the space's own pages there."""
+    def mapped_pages(self, start: int, end: int) -> list[int]:
         if end - start > len(self.pages) * PAGE:
             return [page for page in self.pages if start <= page * PAGE < end]
         return [page for page in range(start // PAGE, end // PAGE) if page in self.pages]
 
     def drop_pages(self, start: int, end: int) -> None:
-        for page in self.own_pages(start, end):
+        for page in self.mapped_pages(start, end):
             del self.pages[page]
 
     @staticmethod

@@ -344,7 +344,7 @@ def test_a_full_arena(small: MemoryManager) -> None:
     tree, keep = PageTree(small, FOUR_LEVELS), PageTree(small, FOUR_LEVELS)
     keep.apply([("set", i * STRIP, True, i) for i in range(600)])
     other = keep.share()
-    spare = [PageTree(small, FOUR_LEVELS) for _ in range(25)]
+    spare = [PageTree(small, FOUR_LEVELS) for _ in range(60)]
     for one in spare:
         one.apply([("set", i * STRIP, True, i) for i in range(30)])
     # Whole paths, then single strips.
@@ -366,17 +366,19 @@ def test_a_full_arena(small: MemoryManager) -> None:
         assert other.counts()[1] == 600
         assert not other.any(PUD, 2 * PUD)
         spare.pop().drop()
-    assert 0 < len(spare) < 20
+    assert 0 < len(spare) < 55
     assert [other.look(PUD + i * STRIP) for i in range(500)] == [(2, i) for i in range(500)]
     assert tree.facts()[0] == keep.facts()[0] == other.facts()[0] == []
     other.drop()
-    child = PageTree(small, FOUR_LEVELS)
+    late, child = PageTree(small, FOUR_LEVELS), PageTree(small, FOUR_LEVELS)
+    fill(late, STRIP)
+    spare.pop().drop()
     undo: list[Change] = [("zap", 0, PMD), ("free_tables", 0, PMD, 0, 0)]
     results = child.apply([("copy", keep, 0, PMD, EVER), *undo])
     assert results[0] < 0
     assert results[1:] == [0, 0]
     assert child.counts() == (0, 0)
-    for left in (tree, keep, *spare):
+    for left in (tree, keep, late, *spare):
         assert left.facts()[0] == []
         left.drop()
     assert_nothing_left(small)

@@ -164,7 +164,7 @@ def stray_table(file: Bytes, mm_id: int) -> None:
         (touched_pages, "touched_pages is"),
         (stray_page, "where no VMA is"),
         (stray_table, "which no VMA needs"),
-        (root_owner, "the root has"),
+        (root_owner, "owners, not 2"),
         (leaf_owner, "owners, not 1"),
         (record_owner, "owners, not 1"),
         (statistics, "total_vm is"),

@@ -27,8 +27,16 @@ from .shrinking import as_test, shrink
 
 SUMMARY = BUILD / "fuzz-kernel" / "summary.json"
 LIMIT_EVERY = 150  # sequences, of which one is close to max_map_count
+THP_EVERY = 20  # sequences, of which one reads where huge pages may be
 SHRUNK = 3  # disagreements that are shrunk; more are only counted
 STRATEGIES = {"bulk-insert": Strategy.BULK_INSERT, "tree-dup": Strategy.TREE_DUP}
+
+
+def _kind_of(number: int) -> str | None:
+    """The kind of a sequence that is not drawn by its weight."""
+    if number % LIMIT_EVERY == LIMIT_EVERY - 1:
+        return "limit"
+    return "thp" if number % THP_EVERY == 0 else None
 
 
 def shortened(
@@ -100,8 +108,9 @@ def main(seconds: float, seed: int | None, at_least: int, kind: str | None) -> N
         for name, strategy in STRATEGIES.items():
             simulations[name] = stack.enter_context(CoreSimulation(strategy))
         while time.monotonic() < began + seconds or totals.count < at_least:
-            chosen = kind or ("limit" if number % LIMIT_EVERY == LIMIT_EVERY - 1 else None)
-            found = run_generated(machine, simulations, number, totals, kind=chosen)
+            found = run_generated(
+                machine, simulations, number, totals, kind=kind or _kind_of(number)
+            )
             if found:
                 disagreements += 1
                 click.echo(f"seed {number}:")

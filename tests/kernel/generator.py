@@ -80,7 +80,7 @@ REMAP_FLAGS = (
     (0, 4),
 )
 # The kinds of sequences (docs/kernel-tests.md), and how often each comes. Those with 0 are asked
-# for by name: huge pages are not simulated, and a limit takes ten seconds.
+# for by name: huge pages that are only read are not in the model, and a limit takes ten seconds.
 KINDS = {
     "top": 30,
     "family": 15,
@@ -452,9 +452,7 @@ class Generator:
         for area in areas[first:last]:
             if not self._within_file(areas, area.end - PAGE):
                 return 3
-            if choice == MADV_POPULATE_READ and (
-                area.flags & VM_HUGEPAGE or not area.flags & VM_READ
-            ):
+            if choice == MADV_POPULATE_READ and area.flags & VM_HUGEPAGE:
                 choice = MADV_POPULATE_WRITE  # see _is_in_huge_block
         return choice
 

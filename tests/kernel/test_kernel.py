@@ -6,6 +6,7 @@ them found that way. `make fuzz-kernel SECONDS=600` looks for more.
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack
@@ -50,11 +51,20 @@ def replay(machine: Machine, cores: Mapping[str, Simulation]) -> Replay:
     return run
 
 
-@pytest.mark.parametrize("first", [700_000, time.time_ns() // 1_000_000], ids=["fixed", "fresh"])
+@pytest.mark.parametrize("first", [1, time.time_ns() // 1_000_000], ids=["fixed", "fresh"])
 def test_random_sequences(machine: Machine, cores: Mapping[str, Simulation], first: int) -> None:
     totals, seed = Totals(), first
     while totals.count < CALLS:
         found = run_generated(machine, cores, seed, totals)
+        assert found is None, f"seed {seed}: {found}"
+        seed += 1
+
+
+def test_huge_pages_that_are_only_read(machine: Machine, cores: Mapping[str, Simulation]) -> None:
+    """With them a read decides what may merge."""
+    totals, seed = Totals(), 1
+    while totals.count < CALLS // 5:
+        found = run_generated(machine, cores, seed, totals, kind="thp")
         assert found is None, f"seed {seed}: {found}"
         seed += 1
 
@@ -151,4 +161,63 @@ def test_values_of_private_and_shared_pages_of_a_file(replay: Replay) -> None:
         (1, "touch", private, 0, 0),
         (0, "advise", shared, PAGE, 4),
         (0, "touch", shared, 0, 0),
+    )
+
+
+def test_a_wiped_area_has_nothing_that_it_could_inherit(replay: Replay) -> None:
+    low = 0x1_0000_0000
+    replay(
+        (0, "map", low, 19 * PAGE, 3, 0x32, -1, 0),
+        (0, "advise", low + 15 * PAGE, 2 * PAGE, 18),
+        (0, "protect", low + 16 * PAGE, PAGE, 1),
+        (0, "touch", low + 15 * PAGE, 1, 1),
+        (0, "fork"),
+        (1, "protect", low + 16 * PAGE, PAGE, 3),
+        (1, "protect", low + 15 * PAGE, PAGE, 0),
+    )
+
+
+def test_what_the_commit_limit_refuses_has_cut_its_edges(replay: Replay) -> None:
+    # Far more than RAM and swap, so that the limit is certain to refuse it.
+    low, length = 0x1_0000_0000, 1 << 44
+    replay(
+        (0, "map", low, 7 * PAGE, 0, 0x32, -1, 0),
+        (0, "map", low + length, 7 * PAGE, 0, 0x32, -1, 0),
+        (0, "map", low + 3 * PAGE, length, 3, 0x32, -1, 0),
+        (0, "map", low + 5 * PAGE, length, 3, 0x31, -1, 0),
+    )
+
+
+def test_populating_needs_the_right_to_read(replay: Replay) -> None:
+    low = 0x1_0000_0000
+    replay(
+        (0, "map", low, 2 * PAGE, 2, 0x32, -1, 0),
+        (0, "advise", low, PAGE, 22),
+        (0, "advise", low, PAGE, 23),
+        (0, "map", low + 2 * PAGE, PAGE, 4, 0x32, -1, 0),
+        (0, "advise", low, 3 * PAGE, 22),
+        (0, "advise", low, 3 * PAGE, 23),
+        (0, "advise", low, 4 * PAGE, 23),
+    )
+
+
+def test_growth_in_place_of_an_inherited_area_merges_with_the_next(replay: Replay) -> None:
+    # vma_merge_extend() asks nobody for the length of the chain.
+    low = 0x1_0000_0000
+    replay(
+        (0, "map", low, 4 * PAGE, 3, 0x32, -1, 0),
+        (0, "touch", low, 1, 1),
+        (0, "fork"),
+        (1, "map", low + 6 * PAGE, 2 * PAGE, 3, 0x32, -1, 0),
+        (1, "remap", low, 4 * PAGE, 6 * PAGE, 0, 0),
+    )
+
+
+def test_a_move_that_shrinks_is_charged_the_difference(replay: Replay) -> None:
+    # Two halves that are one VMA, together more than RAM (and some swap), each by itself less.
+    low, half = 0x1_0000_0000, os.sysconf("SC_PHYS_PAGES") * 3 // 4 * PAGE
+    replay(
+        (0, "map", low, half, 3, 0x32, -1, 0),
+        (0, "map", low + half, half, 3, 0x32, -1, 0),
+        (0, "remap", low, 2 * half, PAGE, 3, low + 4 * half),
     )

@@ -1,4 +1,5 @@
 from forkstormd.core.layout cimport *
+from forkstormd.core.atomics cimport now_ns
 from forkstormd.core.fault cimport fault_in
 from forkstormd.core.maple cimport *
 from forkstormd.core.pages cimport *
@@ -8,7 +9,7 @@ from forkstormd.core.objects cimport object_of, object_punch
 from forkstormd.core.retire cimport retire_room
 from forkstormd.core.space cimport *
 from forkstormd.core.vma cimport *
-from libc.errno cimport ENOMEM, EINVAL, EACCES, EAGAIN, EFAULT
+from libc.errno cimport ENOMEM, EINVAL, EACCES, EAGAIN, EFAULT, ETIMEDOUT
 
 cdef extern from *:
     """
@@ -17,6 +18,7 @@ cdef extern from *:
     u64 ADVICE_BITS "FS_ADVICE_BITS"
 
 cdef enum:
+    POPULATE_LOOK = 0x3fffff
     MADV_NORMAL = 0
     MADV_RANDOM = 1
     MADV_SEQUENTIAL = 2

@@ -10,8 +10,9 @@ Conventions: mapping.py.
 import cython
 
 if not cython.compiled:
-    from errno import EACCES, EAGAIN, EFAULT, EINVAL, ENOMEM
+    from errno import EACCES, EAGAIN, EFAULT, EINVAL, ENOMEM, ETIMEDOUT
 
+    from forkstormd.core.atomics import now_ns
     from forkstormd.core.fault import fault_in
     from forkstormd.core.layout import *
     from forkstormd.core.maple import *
@@ -23,6 +24,8 @@ if not cython.compiled:
     from forkstormd.core.space import *
     from forkstormd.core.vma import *
 
+    # Populating looks at the clock every so many bytes, less one.
+    POPULATE_LOOK = (4 << 20) - 1
     # An int to the kernel: what does not fit is lost.
     ADVICE_BITS = 0xFFFF_FFFF
     # Advice of madvise(2), with the values of asm-generic/mman-common.h.
@@ -56,7 +59,6 @@ def _known(advice):
 
 def do_madvise(task, start, length, advice):
     """madvise(2)."""
-    mas: MasP = task_mas(task, 0)
     vma: RecordP
     index: u32
     end: u64
@@ -76,7 +78,7 @@ def do_madvise(task, start, length, advice):
     if MADV_POPULATE_READ <= advice <= MADV_POPULATE_WRITE:
         return _populate(task, start, end, advice == MADV_POPULATE_WRITE)
     while start < end:
-        index = mas_find(mas, start)
+        index = vma_find(task, start)
         if index == 0:
             return task_fail(task, ENOMEM, FIELD_ADDR, LIMIT_NONE)
         vma = record_at(task.mem, index)
@@ -95,17 +97,25 @@ def do_madvise(task, start, length, advice):
 
 def _populate(task, start, end, write):
     """Fault every page in; what fails says so with other errnos than a fault."""
-    mas: MasP = task_mas(task, 0)
+    index: u32
+    flags: u64
     result: cython.int
     while start < end:
-        if mas_walk(mas, start) == 0:
+        index = vma_lookup(task, start)
+        if index == 0:
             return task_fail(task, ENOMEM, FIELD_ADDR, LIMIT_NONE)
+        # Stricter than a load: write-only memory can be read, but not populated for reading.
+        flags = record_at(task.mem, index).flags
+        if flags & (VM_IO | VM_PFNMAP) or (not write and not flags & VM_READ):
+            return task_fail(task, EINVAL, FIELD_ADVICE, LIMIT_NONE)
         result = fault_in(task, start, write)
-        if result == -EFAULT:
+        if result == -EFAULT and task.field == FIELD_ACCESS:
             return task_fail(task, EINVAL, FIELD_ADVICE, LIMIT_NONE)
         if result != 0:
             return result
         start += PAGE_BYTES
+        if start & POPULATE_LOOK == 0 and task.deadline_ns != 0 and now_ns() > task.deadline_ns:
+            return -ETIMEDOUT
     return 0
 
 
@@ -123,6 +133,8 @@ def _advise_vma(task, vma, start, end, advice):
     elif advice == MADV_DONTFORK:
         flags |= VM_DONTCOPY
     elif advice == MADV_DOFORK:
+        if flags & VM_IO:
+            return task_fail(task, EINVAL, FIELD_ADVICE, LIMIT_NONE)
         flags &= ~cython.cast(u64, VM_DONTCOPY)
     elif advice == MADV_WIPEONFORK:
         if record.file != 0 or flags & VM_SHARED:
@@ -135,10 +147,12 @@ def _advise_vma(task, vma, start, end, advice):
     elif advice == MADV_DONTDUMP:
         flags |= VM_DONTDUMP
     elif advice == MADV_DODUMP:
-        if flags & VM_DROPPABLE:
+        if flags & (VM_FOREIGN | VM_DROPPABLE):
             return task_fail(task, EINVAL, FIELD_ADVICE, LIMIT_NONE)
         flags &= ~cython.cast(u64, VM_DONTDUMP)
     elif advice == MADV_HUGEPAGE:
+        if flags & VM_FOREIGN:
+            return task_fail(task, EINVAL, FIELD_ADVICE, LIMIT_NONE)
         flags = (flags & ~cython.cast(u64, VM_NOHUGEPAGE)) | VM_HUGEPAGE
     elif advice == MADV_NOHUGEPAGE:
         flags = (flags & ~cython.cast(u64, VM_HUGEPAGE)) | VM_NOHUGEPAGE
@@ -163,7 +177,7 @@ def _advise_pages(task, vma, start, end, advice):
         if record.file != 0:
             return task_fail(task, EINVAL, FIELD_ADVICE, LIMIT_NONE)
     elif advice in (MADV_DONTNEED, MADV_DONTNEED_LOCKED):
-        if record.flags & VM_LOCKED and advice == MADV_DONTNEED:
+        if record.flags & VM_PFNMAP or (record.flags & VM_LOCKED and advice == MADV_DONTNEED):
             return task_fail(task, EINVAL, FIELD_ADVICE, LIMIT_NONE)
         if state.page_root != 0:
             if call_room(task) != 0:
@@ -171,6 +185,9 @@ def _advise_pages(task, vma, start, end, advice):
             pages_init(pages, task, state, task_mas(task, 0).stamp)
             result = pages_zap(pages, start, end)
             pages_finish(pages, state)
+    elif advice in (MADV_COLD, MADV_PAGEOUT):
+        if record.flags & (VM_LOCKED | VM_PFNMAP):
+            return task_fail(task, EINVAL, FIELD_ADVICE, LIMIT_NONE)
     elif advice == MADV_REMOVE:
         if record.flags & VM_LOCKED or record.file == 0:
             return task_fail(task, EINVAL, FIELD_ADVICE, LIMIT_NONE)

@@ -60,7 +60,7 @@ def _grow(task, start, end):
     index = mas_find(mas, start)
     if index != 0 and end + PAGE_BYTES > vma_guard_start(record_at(task.mem, index)):
         return False
-    if state.map_count > state.max_map_count or commit_charge(task, state, pages) != 0:
+    if state.map_count > state.max_map_count or commit_more(task, state, pages) != 0:
         return False
     if start > 0:
         index = mas_walk(mas, start - 1)

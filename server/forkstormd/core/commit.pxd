@@ -13,7 +13,9 @@ cdef void domain_get(Task *task, u32 domain) noexcept nogil
 cdef void domain_put(Task *task, u32 domain) noexcept nogil
 cdef u64 commit_free(State *state) noexcept nogil
 cdef int commit_charge(Task *task, State *state, u64 pages) noexcept nogil
+cdef int commit_more(Task *task, State *state, u64 pages) noexcept nogil
 cdef void commit_uncharge(Task *task, State *state, u64 pages) noexcept nogil
+cdef u64 domain_charged(Task *task, u32 domain) noexcept nogil
 cdef void domain_uncharge(Task *task, u32 domain, u64 pages) noexcept nogil
 cdef void commit_settle(Task *task, State *before, State *after) noexcept nogil
 cdef void commit_undo(Task *task, State *state) noexcept nogil

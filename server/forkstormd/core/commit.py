@@ -12,9 +12,10 @@ A family is a created space and all that was forked from it. In mode 2 it has a 
 arena, changed by atomics alone: it counts the pages charged, and its members, which are spaces
 and shared objects; the last one frees it.
 
-A running call charges ahead of its commit and remembers in task.charged how much; after the
-commit commit_settle makes the domain agree with the states, and commit_undo takes everything back
-when the call fails. A process that dies in between leaves a charge too many, never one too few.
+A running call charges ahead of its commit and remembers in task.charged how much, of which what
+it has given up on the way is a part (commit_more); after the commit commit_settle makes the domain
+agree with the states, and commit_undo takes everything back when the call fails. A process that
+dies in between leaves a charge too many, never one too few.
 
 All O(1). Errors: -ENOMEM over the limit, or when the arena is full (domain_new: 0).
 """
@@ -57,6 +58,11 @@ def domain_put(task, domain):
         record_free(task, domain)
 
 
+def domain_charged(task, domain):
+    """Pages charged to a domain; 0 for none."""
+    return load64(domain_at(task.mem, domain).charged) if domain != 0 else 0
+
+
 def domain_uncharge(task, domain, pages):
     if domain != 0:
         charged_add(domain_at(task.mem, domain), -cython.cast(i64, pages))
@@ -84,6 +90,17 @@ def commit_charge(task, state, pages):
         return -ENOMEM
     task.charged += pages
     return 0
+
+
+def commit_more(task, state, pages):
+    """commit_charge for a call on a space, which may use what it has unmapped before."""
+    held: i64 = cython.cast(i64, task.charged_before) + task.charged
+    spare: i64 = held - cython.cast(i64, state.charged)
+    if state.overcommit != OVERCOMMIT_NEVER or spare <= 0:
+        return commit_charge(task, state, pages)
+    if pages <= cython.cast(u64, spare):
+        return 0
+    return commit_charge(task, state, pages - cython.cast(u64, spare))
 
 
 def commit_uncharge(task, state, pages):

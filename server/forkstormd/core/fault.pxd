@@ -6,7 +6,7 @@ from forkstormd.core.maple cimport *
 from forkstormd.core.objects cimport object_of, object_read, object_write
 from forkstormd.core.owning cimport record_release
 from forkstormd.core.pages cimport *
-from forkstormd.core.placement cimport min_addr
+from forkstormd.core.placement cimport min_addr, PMD_BYTES
 from forkstormd.core.space cimport *
 from forkstormd.core.vma cimport *
 from libc.errno cimport ENOMEM, EFAULT
@@ -20,5 +20,6 @@ cdef int fault_in(Task *task, u64 addr, bint write) noexcept nogil
 cdef int _expand_stack(Task *task, u32 vma, u64 addr) noexcept nogil
 cdef u32 _anon_prepare(Task *task, u32 vma) noexcept nogil
 cdef u64 _reusable_anon(Task *task, u32 near, Record *left, Record *right) noexcept nogil
+cdef bint _huge(Pages *pages, Record *vma, u64 page) noexcept nogil
 cdef u64 _shown(Task *task, Record *vma, u64 page) noexcept nogil
 cdef u64 _object_offset(Record *vma, u64 page) noexcept nogil

@@ -1,8 +1,8 @@
 """Page faults: what touching memory does to a space. Sections 8 and 13 of the semantics.
 
 A touch is one load or store of the process. It may let a GROWSDOWN area grow (expand_stack), is
-refused where the process would get SIGSEGV, gives a private VMA its anonymous memory at the first
-write (A1), and maps the page. What a page holds is one u64:
+refused where the process would get SIGSEGV or SIGBUS, gives a private VMA its anonymous memory at
+the first write (A1), and maps the page. What a page holds is one u64:
 
     private, written       the space's own; a fork copies it, so later writes are not seen (CoW)
     private, only read     what lies behind: the file's page, or zero
@@ -25,7 +25,7 @@ if not cython.compiled:
     from forkstormd.core.objects import object_of, object_read, object_write
     from forkstormd.core.owning import record_release
     from forkstormd.core.pages import *
-    from forkstormd.core.placement import min_addr
+    from forkstormd.core.placement import PMD_BYTES, min_addr
     from forkstormd.core.space import *
     from forkstormd.core.vma import *
 
@@ -61,7 +61,7 @@ def fault_in(task, addr, write):
     pages: PagesP = task_pages(task, 0)
     page: u64 = addr & ~cython.cast(u64, PAGE_BYTES - 1)
     vma: RecordP
-    index: u32 = mas_find(mas, page)
+    index: u32 = vma_find(task, page)
     value: u64
     own: cython.bint
     result: cython.int
@@ -77,13 +77,19 @@ def fault_in(task, addr, write):
     vma = record_at(task.mem, index)
     if not vma.flags & (VM_WRITE if write else ACCESS_FLAGS):
         return task_fail(task, EFAULT, FIELD_ACCESS, LIMIT_NONE)
+    if (
+        vma.object != 0
+        and _object_offset(vma, page) >> PAGE_SHIFT >= object_at(task.mem, vma.object).pages
+    ):
+        # SIGBUS: mremap can make a mapping longer than its object.
+        return task_fail(task, EFAULT, FIELD_ADDR, LIMIT_NONE)
     own = write and not vma.flags & VM_SHARED
     pages_init(pages, task, state, mas.stamp)
     if pages_look(pages, page) >= (2 if own else 1):
         return 0
     if call_room(task) != 0:
         return -ENOMEM
-    if own and anon_of(task, index) == 0:
+    if (own or _huge(pages, vma, page)) and anon_of(task, index) == 0:
         index = _anon_prepare(task, index)
         if index == 0:
             return task_fail(task, ENOMEM, FIELD_NONE, LIMIT_ARENA)
@@ -94,6 +100,19 @@ def fault_in(task, addr, write):
     result = pages_set(pages, page, own, value)
     pages_finish(pages, state)
     return task_fail(task, ENOMEM, FIELD_NONE, LIMIT_ARENA) if result != 0 else 0
+
+
+def _huge(pages, vma, page):
+    """Whether a fault here would map a huge page: these come with anonymous memory, also where
+    they are only read (do_huge_pmd_anonymous_page; transparent_hugepage=madvise)."""
+    block: u64 = page & ~cython.cast(u64, PMD_BYTES - 1)
+    return (
+        vma.flags & VM_HUGEPAGE
+        and vma.file == 0
+        and block >= vma.start
+        and block + PMD_BYTES <= vma.end
+        and not pages_table(pages, page)
+    )
 
 
 def _object_offset(vma, page):
@@ -140,7 +159,8 @@ def _expand_stack(task, vma, addr):
         record = record_at(task.mem, vma)
     if grow > record.pgoff or record.end - addr > state.stack_limit:
         return task_fail(task, EFAULT, FIELD_ADDR, LIMIT_STACK)
-    if record.flags & VM_ACCOUNT and commit_charge(task, state, grow) != 0:
+    # Whether or not the area is accounted (acct_stack_growth).
+    if commit_more(task, state, grow) != 0:
         return task_fail(task, EFAULT, FIELD_ADDR, LIMIT_COMMIT)
     index = vma_part(task, vma, record.start, record.end, record.flags, anon_of(task, vma))
     record = record_at(task.mem, index)

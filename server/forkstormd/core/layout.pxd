@@ -137,6 +137,7 @@ cdef struct SharedObject:
     u64 references
     u64 lock[8]
     u64 tree
+    u64 pages
     u64 charged
     u32 domain
     u32 unused
@@ -362,6 +363,7 @@ cdef struct RemapArgs:
     u64 new_length
     u64 flags
     u64 new_addr
+    u64 delta
 
 cdef struct Task:
     Mem *mem
@@ -387,6 +389,7 @@ cdef struct Task:
     MapArgs map
     RemapArgs remap
     i64 charged
+    u64 charged_before
     Fault fault
     Failure failure
     u64 pages_ns

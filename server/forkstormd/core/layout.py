@@ -179,12 +179,12 @@ class Strip(ctypes.Structure):
 
 class SharedObject(ctypes.Structure):
     """What shared mappings show: a page tree of its own, under a mutex of its own. `tree` is its
-    root << 32 | its number of levels, so that one store changes both."""
+    root << 32 | its number of levels, so that one store changes both; `pages` is its size."""
 
     _fields_ = [
         ("references", _U64),
         ("lock", _U64 * 8),
-        *_words("tree", "charged"),
+        *_words("tree", "pages", "charged"),
         ("domain", _U32),
         ("unused", _U32),
     ]
@@ -433,9 +433,9 @@ class MapArgs:
 
 
 class RemapArgs:
-    """Arguments of one mremap(2), in bytes."""
+    """Arguments of one mremap(2), in bytes; delta is by how much they change the length."""
 
-    __slots__ = ("addr", "flags", "new_addr", "new_length", "old_length")
+    __slots__ = ("addr", "delta", "flags", "new_addr", "new_length", "old_length")
 
 
 class Fault:
@@ -483,7 +483,7 @@ class Task:
         self.words = [0] * CALL_WORDS
         self.map = MapArgs()
         self.remap = RemapArgs()
-        self.charged = self.pages_ns = 0
+        self.charged = self.charged_before = self.pages_ns = 0
         self.fault = Fault()
         self.failure = Failure()
         self.began_ns = self.locked_ns = self.prepared_ns = 0

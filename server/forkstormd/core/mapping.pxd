@@ -27,8 +27,6 @@ cdef enum:
     MAP_VALIDATED = 0x7e07f9f3
     ACCESS_READ = 1
     ACCESS_WRITE = 2
-    CALL_NODES = 448
-    CALL_RECORDS = 32
 
 cdef extern from *:
     """
@@ -41,10 +39,13 @@ cdef int do_munmap(Task *task, u64 addr, u64 length) noexcept nogil
 cdef int call_room(Task *task) noexcept nogil
 cdef int unmap_pages(Task *task, u64 start, u64 end) noexcept nogil
 cdef int unmap_range(Task *task, u64 start, u64 end) noexcept nogil
+cdef u64 table_floor(Task *task, u64 start) noexcept nogil
+cdef u64 table_ceiling(Task *task, u64 end) noexcept nogil
 cdef bint range_mapped(Mas *mas, u64 start, u64 end) noexcept nogil
 
 cdef u64 _file_flags(Task *task, MapArgs *args) noexcept nogil
 cdef u64 _anonymous_flags(Task *task, MapArgs *args) noexcept nogil
 cdef u64 _common_flags(State *state, u64 flags, u64 map_flags) noexcept nogil
 cdef u64 _accounted(Task *task, u64 start, u64 end) noexcept nogil
+cdef int _cut(Task *task, u64 at) noexcept nogil
 cdef u32 _new_object(Task *task, u64 pages, bint charged) noexcept nogil

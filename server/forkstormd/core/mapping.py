@@ -43,9 +43,6 @@ if not cython.compiled:
     ACCESS_WRITE = 2
     # The largest file, in bytes (MAX_LFS_FILESIZE): pages beyond it cannot be mapped.
     FILE_BYTES_MAX = 0x7FFF_FFFF_FFFF_FFFF
-    # What one call may use up between two looks at the magazines, beyond what a store ensures.
-    CALL_NODES = 448
-    CALL_RECORDS = 32
 
 
 def call_room(task):
@@ -107,10 +104,13 @@ def do_mmap(task, args):
     if flags & VM_ACCOUNT:
         # What the new mapping replaces was promised already.
         present = _accounted(task, addr, end)
-        if pages > present and commit_charge(task, state, pages - present) != 0:
+        if pages > present and commit_more(task, state, pages - present) != 0:
+            # The edges of what it would have replaced have been cut by then.
+            if _cut(task, addr) != 0 or _cut(task, end) != 0:
+                return -ENOMEM
             return task_fail(task, ENOMEM, FIELD_LENGTH, LIMIT_COMMIT)
     elif anonymous and flags & VM_SHARED:
-        if not flags & VM_NORESERVE and commit_charge(task, state, pages) != 0:
+        if not flags & VM_NORESERVE and commit_more(task, state, pages) != 0:
             # The object is made last, when what was there has gone already.
             if range_mapped(mas, addr, end) and unmap_range(task, addr, end) != 0:
                 return -ENOMEM
@@ -130,10 +130,19 @@ def do_mmap(task, args):
     return result
 
 
+def _cut(task, at):
+    """Split the VMA around an address, if it lies within one; 0 or -ENOMEM (arena)."""
+    mas: MasP = task_mas(task, 0)
+    index: u32 = mas_walk(mas, at)
+    if index == 0 or record_at(task.mem, index).start == at:
+        return 0
+    return vma_split(mas, task_next(task), index, at)
+
+
 def _new_object(task, pages, charged):
     """The object behind a shared anonymous mapping; it takes over what was charged for it."""
     state: StateP = task_next(task)
-    index: u32 = object_new(task)
+    index: u32 = object_new(task, pages)
     object: SharedObjectP
     if index == 0:
         return 0
@@ -268,27 +277,33 @@ def unmap_range(task, start, end):
 
 
 def unmap_pages(task, start, end):
-    """The pages of [start, end) go, and the tables that no VMA around it can need any more: those
-    within the neighbours' ends (unmap_region). 0 or -ENOMEM."""
+    """The pages of [start, end) go, and the tables that no VMA around it can need any more
+    (unmap_region). 0, or -ENOMEM with nothing changed; there is room for the rest of a call."""
     state: StateP = task_next(task)
-    mas: MasP = task_mas(task, 0)
     pages: PagesP = task_pages(task, 0)
-    floor: u64 = 0
-    ceiling: u64 = 0
-    index: u32
     result: cython.int
     if state.page_root == 0:
         return 0
-    if start > 0:
-        index = mas_walk(mas, start - 1)
-        if index == 0 and mas.depth != 0:
-            index = mas_prev(mas)
-        if index != 0:
-            floor = min(record_at(task.mem, index).end, start)
-    index = mas_find(mas, end)
-    if index != 0:
-        ceiling = max(record_at(task.mem, index).start, end)
-    pages_init(pages, task, state, mas.stamp)
-    result = pages_unmap(pages, start, end, floor, ceiling)
+    pages_init(pages, task, state, task_mas(task, 0).stamp)
+    result = pages_unmap(pages, start, end, table_floor(task, start), table_ceiling(task, end))
     pages_finish(pages, state)
     return result
+
+
+def table_floor(task, start):
+    """Down to where a table over what is unmapped from `start` on belongs to nobody else: the end
+    of the VMA before it."""
+    mas: MasP = task_mas(task, 0)
+    index: u32
+    if start == 0:
+        return 0
+    index = mas_walk(mas, start - 1)
+    if index == 0 and mas.depth != 0:
+        index = mas_prev(mas)
+    return min(record_at(task.mem, index).end, start) if index != 0 else 0
+
+
+def table_ceiling(task, end):
+    """The same upwards: the start of the VMA behind `end`; 0 for none."""
+    index: u32 = mas_find(task_mas(task, 0), end)
+    return max(record_at(task.mem, index).start, end) if index != 0 else 0

@@ -83,7 +83,9 @@ class MemoryManager(Lanes):
         try:
             task_begin(task, 0)
             task.locked_ns = now_ns()
-            result = slot_alloc(task)
+            # The holder of the table's mutex may be waiting for the GIL.
+            with cython.nogil:
+                result = slot_alloc(task)
             if result != 0:
                 task.limit = LIMIT_SPACES
                 raise self.failed(index, result)
@@ -136,38 +138,45 @@ class MemoryManager(Lanes):
         mas.bulk = 1
         mas.deferred_counts = 1
         mas.keep_records = 1
-        for spec in vmas:
-            start = spec.start
-            end = spec.end
-            flags = spec.vm_flags
-            if (
-                (start | end | spec.offset_bytes) & (PAGE_BYTES - 1)
-                or end <= start
-                or start < before
-            ):
-                tree_abandon(mas, MAX_INDEX)
-                raise CoreError(
-                    EINVAL, f"VMA {start:x}-{end:x} is not aligned or not in order", "vmas"
+        try:
+            for spec in vmas:
+                start = spec.start
+                end = spec.end
+                flags = spec.vm_flags
+                if (
+                    (start | end | spec.offset_bytes) & (PAGE_BYTES - 1)
+                    or end <= start
+                    or start < before
+                ):
+                    raise CoreError(
+                        EINVAL, f"VMA {start:x}-{end:x} is not aligned or not in order", "vmas"
+                    )
+                if spec.file > task.mem.header.file_count:
+                    raise CoreError(EINVAL, f"no file {spec.file}", "vmas")
+                before = end
+                record = vma_new(
+                    task,
+                    start,
+                    end,
+                    flags,
+                    (spec.offset_bytes if spec.file else start) >> PAGE_SHIFT,
+                    spec.file,
                 )
-            before = end
-            record = vma_new(
-                task,
-                start,
-                end,
-                flags,
-                (spec.offset_bytes if spec.file else start) >> PAGE_SHIFT,
-                spec.file,
-            )
-            if record == 0:
-                result = -ENOMEM
-            else:
-                result = mas_store(mas, start, end - 1, record, (flags & VM_SPECIAL) != 0)
+                if record == 0:
+                    result = -ENOMEM
+                else:
+                    result = mas_store(mas, start, end - 1, record, (flags & VM_SPECIAL) != 0)
+                    if result != 0:
+                        record_release(task, record)
                 if result != 0:
-                    record_release(task, record)
-            if result != 0:
-                break
-            vma_account(state, flags, (end - start) >> PAGE_SHIFT)
-            state.map_count += 1
+                    break
+                vma_account(state, flags, (end - start) >> PAGE_SHIFT)
+                state.map_count += 1
+        except BaseException:
+            # What is no VMA, or no number of 64 bits.
+            mas.bulk = 0
+            tree_abandon(mas, MAX_INDEX)
+            raise
         if result == 0:
             result = mas_destroy(mas)
         if result != 0:
@@ -560,12 +569,15 @@ class MemoryManager(Lanes):
         mem: MemP = self.arena.mem
         index: u32
         slot: SlotP
+        word: u64
         now: u64 = now_ns
         found = []
         for index in range(load32(mem.header.slot_high)):
             slot = slot_at(mem, index)
-            if load64(slot.word) & 2 and slot.expires_ns != 0 and slot.expires_ns <= now:
-                found.append(space_id(index, slot.word))
+            word = load64(slot.word)
+            # An id of this very word: should the slot be another space's by now, it names nobody.
+            if word & 2 and slot.expires_ns != 0 and slot.expires_ns <= now:
+                found.append(space_id(index, word))
                 if len(found) >= limit:
                     break
         return found

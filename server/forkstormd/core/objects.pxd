@@ -9,7 +9,7 @@ from libc.errno cimport ENOMEM
 cdef enum:
     OBJECT_LEVELS_MAX = 12
 
-cdef u32 object_new(Task *task) noexcept nogil
+cdef u32 object_new(Task *task, u64 pages) noexcept nogil
 cdef void object_get(Task *task, u32 object) noexcept nogil
 cdef void object_put(Task *task, u32 object) noexcept nogil
 cdef u32 object_of(Task *task, Record *vma) noexcept nogil

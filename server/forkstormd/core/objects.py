@@ -36,8 +36,9 @@ if not cython.compiled:
     OBJECT_LEVELS_MAX = 12
 
 
-def object_new(task):
-    """An object of one reference, with nothing written and nothing charged; 0 without memory."""
+def object_new(task, pages):
+    """An object of so many pages and one reference, with nothing written and nothing charged; 0
+    without memory."""
     index: u32 = node_alloc(task)
     object: SharedObjectP
     if index == 0:
@@ -45,6 +46,7 @@ def object_new(task):
     object = object_at(task.mem, index)
     object.references = 1
     object.tree = 0
+    object.pages = pages
     object.charged = 0
     object.domain = 0
     mutex_init(object.lock)
@@ -208,7 +210,7 @@ def _object_of_file(task, file):
                 object = other.object
                 break
         if object == 0:
-            object = object_new(task)
+            object = object_new(task, MAX_INDEX)
         object_publish(entry, object)
     mutex_release(header.files_lock)
     return object

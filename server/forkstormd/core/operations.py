@@ -150,6 +150,7 @@ def mm_look(task, mm_id, snapshot):
         return result
     slot = slot_at(task.mem, task.slot_index)
     copy_state(task_next(task), state_at(slot, slot.word & 1))
+    task.value = domain_charged(task, task.next.domain)
     task.expires_ns = slot.expires_ns
     task.label_bytes = slot.label_bytes
     for i in range(slot.label_bytes):
@@ -187,6 +188,9 @@ def mm_repeat_once(task, mm_id, strategy):
     parent = slot_at(task.mem, task.slot_index)
     copy_state(task_next(task), state_at(parent, parent.word & 1))
     result = dup_mmap(task, state_at(parent, parent.word & 1), strategy, task_stamp(task), False)
+    if result == 0:
+        # The parent may end before this child does, and with it their family.
+        domain_get(task, task.next.domain)
     space_unlock(task)
     if result != 0:
         _fork_limit(task)

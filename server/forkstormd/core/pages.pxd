@@ -6,6 +6,8 @@ from libc.errno cimport ENOMEM
 
 cdef enum:
     STRIP_BYTES = 65536
+    CALL_NODES = 448
+    CALL_RECORDS = 32
     LEVELS_MAX = 10
     COUNTED_MAX = 5
 
@@ -17,6 +19,7 @@ cdef void pages_init(Pages *pages, Task *task, State *state, u64 stamp) noexcept
 cdef void pages_finish(Pages *pages, State *state) noexcept nogil
 cdef int pages_levels(u64 task_size) noexcept nogil
 cdef int pages_look(Pages *pages, u64 addr) noexcept nogil
+cdef bint pages_table(Pages *pages, u64 addr) noexcept nogil
 cdef bint pages_any(Pages *pages, u64 start, u64 end) noexcept nogil
 cdef int pages_set(Pages *pages, u64 addr, bint own, u64 value) noexcept nogil
 cdef int pages_zap(Pages *pages, u64 start, u64 end) noexcept nogil

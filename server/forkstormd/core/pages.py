@@ -54,6 +54,9 @@ if not cython.compiled:
     from forkstormd.core.retire import retire_room, task_retire
 
     STRIP_BYTES = 65536
+    # What a call may use up between two looks at the magazines, beyond what a store ensures.
+    CALL_NODES = 448
+    CALL_RECORDS = 32
     # Levels, with five levels of tables.
     LEVELS_MAX = 10
     # The highest level whose tables are counted: that of PUD pages.
@@ -311,6 +314,11 @@ def _discard(pages, node, level):
 # Changing.
 
 
+def pages_table(pages, addr):
+    """Whether there is a PTE page over an address. O(levels)."""
+    return _find(pages, addr, 1) != 0
+
+
 def pages_set(pages, addr, own, value):
     """Map a page, or change what it holds; 0 or -ENOMEM."""
     slot: u32 = level_slot(addr, 0)
@@ -383,11 +391,18 @@ def pages_free_tables(pages, addr, end, floor, ceiling):
 
 
 def pages_unmap(pages, start, end, floor, ceiling):
-    """pages_zap, then pages_free_tables. 0, or -ENOMEM with nothing changed."""
+    """pages_zap, then pages_free_tables. 0, or -ENOMEM with nothing changed.
+
+    Afterwards there is room for the rest of a call (CALL_NODES), as there was before.
+    """
     level: cython.int
     for level in range(1, pages.levels - 1, 2):
         if _free_level(pages, level, start, end, floor, ceiling, True) != 0:
             return -ENOMEM
+    if _own_range(pages, start, end) != 0:
+        return -ENOMEM
+    if heap_ensure(pages.task, CALL_NODES, CALL_RECORDS) != 0:
+        return -ENOMEM
     if pages_zap(pages, start, end) != 0:
         return -ENOMEM
     return pages_free_tables(pages, start, end, floor, ceiling)
@@ -526,7 +541,8 @@ def _copy_strip(to, table, slot, source, mask):
 
 def pages_move(pages, from_addr, to_addr, length):
     """mremap's move_page_tables: the pages of a range go to another one, apart from it and empty;
-    the tables they need are built there. 0 or -ENOMEM.
+    the tables they need are built there. 0, with room for the rest of a call (CALL_NODES); or
+    -ENOMEM with no page moved, where tables that were built stay for the caller to free.
 
     Source tables stay, for unmapping to free, but where both ends are aligned to a table's span:
     Linux moves such tables as they are (move_normal_pmd, move_normal_pud).
@@ -551,6 +567,8 @@ def pages_move(pages, from_addr, to_addr, length):
         at += PAGE_BYTES
         if at & (STRIP_BYTES - 1) == 0:
             at = _seek_pages(pages, at, end)
+    if result == 0:
+        result = heap_ensure(pages.task, CALL_NODES, CALL_RECORDS)
     if result != 0:
         pages_zap(pages, to_addr, to_addr + length)
         return result

@@ -141,7 +141,7 @@ class SharedObjects:
         index: cython.int = self.lanes.begin(None, b"")
         task: TaskP = self.lanes.task(index)
         task_begin(task, 0)
-        object: u32 = object_new(task)
+        object: u32 = object_new(task, MAX_INDEX)
         task_end(task)
         self.lanes.idle.append(index)
         return object

@@ -27,7 +27,6 @@ if not cython.compiled:
 
 def do_mprotect(task, start, length, prot):
     """mprotect(2)."""
-    mas: MasP = task_mas(task, 0)
     vma: RecordP
     index: u32
     end: u64
@@ -47,7 +46,7 @@ def do_mprotect(task, start, length, prot):
         return task_fail(task, ENOMEM, FIELD_LENGTH, LIMIT_NONE)
     if prot & ~cython.cast(u64, ACCESS_BITS | PROT_SEM):
         return task_fail(task, EINVAL, FIELD_PROT, LIMIT_NONE)
-    index = mas_find(mas, start)
+    index = vma_find(task, start)
     if index == 0 or record_at(task.mem, index).start >= end:
         return task_fail(task, ENOMEM, FIELD_ADDR, LIMIT_NONE)
     vma = record_at(task.mem, index)
@@ -60,7 +59,7 @@ def do_mprotect(task, start, length, prot):
     elif grows != 0:
         return task_fail(task, EINVAL, FIELD_PROT, LIMIT_NONE)
     while start < end:
-        index = mas_walk(mas, start)
+        index = vma_lookup(task, start)
         if index == 0:
             return task_fail(task, ENOMEM, FIELD_LENGTH, LIMIT_NONE)
         vma = record_at(task.mem, index)
@@ -82,19 +81,14 @@ def _protect_vma(task, vma, start, end, flags):
     state: StateP = task_next(task)
     record: RecordP = record_at(task.mem, vma)
     pages: u64 = (end - start) >> PAGE_SHIFT
-    charged: u64 = 0
-    result: cython.int
     if retire_room(task) != 0:
         return task_fail(task, ENOMEM, FIELD_NONE, LIMIT_ARENA)
     if flags & VM_WRITE:
         if not record.flags & (VM_ACCOUNT | VM_WRITE | VM_SHARED | VM_NORESERVE):
-            if commit_charge(task, state, pages) != 0:
+            if commit_more(task, state, pages) != 0:
                 return task_fail(task, ENOMEM, FIELD_PROT, LIMIT_COMMIT)
-            charged = pages
             flags |= VM_ACCOUNT
     elif record.file == 0 and anon_of(task, vma) == 0:
         flags &= ~cython.cast(u64, VM_ACCOUNT)
-    result = vma_change(task_mas(task, 0), state, vma, start, end, flags)
-    if result != 0 and charged != 0:
-        commit_uncharge(task, state, charged)
-    return result
+    # Where it cannot be split, what was charged is given back with the commit, or by its undo.
+    return vma_change(task_mas(task, 0), state, vma, start, end, flags)

@@ -30,4 +30,5 @@ cdef int _expand(Task *task, RemapArgs *args, u32 vma) noexcept nogil
 cdef int _place(Task *task, RemapArgs *args, u32 vma, u64 addr, u64 flags) noexcept nogil
 cdef int _move(Task *task, RemapArgs *args, u64 to) noexcept nogil
 cdef int _unmap_tail(Task *task, RemapArgs *args) noexcept nogil
+cdef int _unmap_source(Task *task, u64 start, u64 end) noexcept nogil
 cdef int _leave_source(Task *task, RemapArgs *args, u64 to) noexcept nogil

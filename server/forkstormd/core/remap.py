@@ -44,6 +44,7 @@ def do_mremap(task, args):
     result: cython.int
     args.old_length = page_align(args.old_length)
     args.new_length = page_align(args.new_length)
+    args.delta = max(args.old_length, args.new_length) - min(args.old_length, args.new_length)
     result = _check(task, args)
     if result != 0:
         return result
@@ -95,22 +96,25 @@ def _check_vma(task, args, vma):
     # Length 0 asks for a second mapping of the same pages, which only shared ones can have.
     if length == 0 and not record.flags & (VM_SHARED | VM_MAYSHARE):
         return task_fail(task, EINVAL, FIELD_OLD_LENGTH, LIMIT_NONE)
+    if args.flags & MREMAP_DONTUNMAP and record.flags & (VM_DONTEXPAND | VM_PFNMAP):
+        return task_fail(task, EINVAL, FIELD_FLAGS, LIMIT_NONE)
     if args.new_length < length:
         length = args.new_length
     if length > record.end - args.addr:
         return task_fail(task, EFAULT, FIELD_OLD_LENGTH, LIMIT_NONE)
+    if args.new_length > length and record.flags & (VM_DONTEXPAND | VM_PFNMAP):
+        return task_fail(task, EFAULT, FIELD_NEW_LENGTH, LIMIT_NONE)
     return 0
 
 
 def _move_many(task, args):
     """FIXED with equal lengths: every VMA of the range goes, each by itself (remap_move)."""
-    mas: MasP = task_mas(task, 0)
     start: u64 = args.addr
     end: u64 = args.addr + args.old_length
     to: u64 = args.new_addr
     at: u64 = start
     record: RecordP
-    index: u32 = mas_find(mas, start)
+    index: u32 = vma_find(task, start)
     result: cython.int
     if index == 0 or record_at(task.mem, index).start > start:
         return task_fail(task, EFAULT, FIELD_ADDR, LIMIT_NONE)
@@ -128,15 +132,14 @@ def _move_many(task, args):
         at = args.addr + args.old_length
         if at == end:
             break
-        index = mas_find(mas, at)
+        index = vma_find(task, at)
     task.value = to
     return 0
 
 
 def _move_to(task, args):
     """FIXED or DONTUNMAP: one VMA, or part of one, to a place that is asked for (mremap_to)."""
-    mas: MasP = task_mas(task, 0)
-    index: u32 = mas_walk(mas, args.addr)
+    index: u32 = vma_lookup(task, args.addr)
     flags: u64 = 0
     result: cython.int = _check_vma(task, args, index)
     if result != 0:
@@ -146,7 +149,7 @@ def _move_to(task, args):
         result = do_munmap(task, args.new_addr, args.new_length)
         if result != 0:
             return result
-        index = mas_walk(mas, args.addr)
+        index = vma_lookup(task, args.addr)
         if index == 0:
             return task_fail(task, EFAULT, FIELD_ADDR, LIMIT_NONE)
     if args.new_length < args.old_length:
@@ -154,7 +157,7 @@ def _move_to(task, args):
         if result != 0:
             return result
         args.old_length = args.new_length
-        index = mas_walk(mas, args.addr)
+        index = vma_lookup(task, args.addr)
         if index == 0:
             return task_fail(task, EFAULT, FIELD_ADDR, LIMIT_NONE)
     result = _place(task, args, index, args.new_addr, flags)
@@ -169,7 +172,7 @@ def _unmap_tail(task, args):
 def _in_place(task, args):
     """Neither FIXED nor DONTUNMAP (mremap_at)."""
     result: cython.int
-    index: u32 = mas_walk(task_mas(task, 0), args.addr)
+    index: u32 = vma_lookup(task, args.addr)
     result = _check_vma(task, args, index)
     if result != 0:
         return result
@@ -199,13 +202,15 @@ def _expand(task, args, vma):
     ):
         if call_room(task) != 0:
             return -ENOMEM
-        if record.flags & VM_ACCOUNT and commit_charge(task, state, delta >> PAGE_SHIFT) != 0:
+        if record.flags & VM_ACCOUNT and commit_more(task, state, delta >> PAGE_SHIFT) != 0:
             return task_fail(task, ENOMEM, FIELD_NEW_LENGTH, LIMIT_COMMIT)
         index = vma_part(task, vma, record.start, end, record.flags, anon_of(task, vma))
         record_at(task.mem, index).end = end + delta
         # The VMA with its new end replaces itself, and may join the next one.
         task.value = args.addr
-        result = vma_replace(mas, state, record.start, end + delta, index, MERGE_RIGHT)
+        result = vma_replace(
+            mas, state, record.start, end + delta, index, MERGE_RIGHT | MERGE_GROWN
+        )
         check(result == 0)
         return result
     if not args.flags & MREMAP_MAYMOVE:
@@ -244,16 +249,27 @@ def _move(task, args, to):
         return -ENOMEM
     if record.flags & VM_ACCOUNT:
         if not args.flags & MREMAP_DONTUNMAP:
-            charge -= args.old_length
-        if commit_charge(task, state, charge >> PAGE_SHIFT) != 0:
+            # Also of one that has shrunk first: Linux 6.18 charges the difference then too.
+            charge = args.delta
+        if commit_more(task, state, charge >> PAGE_SHIFT) != 0:
             return task_fail(task, ENOMEM, FIELD_NEW_LENGTH, LIMIT_COMMIT)
     # The pages first: this is what may fail, and nothing else has changed yet.
     if state.page_root != 0:
         pages_init(pages, task, state, mas.stamp)
         result = pages_move(pages, args.addr, to, args.old_length)
+        if result != 0:
+            pages_free_tables(
+                pages,
+                to,
+                to + args.old_length,
+                table_floor(task, to),
+                table_ceiling(task, to + args.old_length),
+            )
         pages_finish(pages, state)
-        if result != 0 or call_room(task) != 0:
+        if result != 0:
             return task_fail(task, ENOMEM, FIELD_NONE, LIMIT_ARENA)
+        vma = mas_walk(mas, args.addr)
+        record = record_at(task.mem, vma)
     anon = anon_of(task, vma)
     index = vma_part(task, vma, args.addr, record.end, record.flags, anon)
     new = record_at(task.mem, index)
@@ -267,9 +283,20 @@ def _move(task, args, to):
     if args.flags & MREMAP_DONTUNMAP:
         return _leave_source(task, args, to)
     if args.old_length != 0:
-        result = unmap_range(task, args.addr, args.addr + args.old_length)
-    task.value = to
+        result = _unmap_source(task, args.addr, args.addr + args.old_length)
     return result
+
+
+def _unmap_source(task, start, end):
+    """unmap_range of what has no pages any more: it needs no more than the room there is."""
+    state: StateP = task_next(task)
+    pages: PagesP = task_pages(task, 0)
+    if state.page_root != 0:
+        pages_init(pages, task, state, task_mas(task, 0).stamp)
+        # A table that cannot be freed for want of memory stays for the next unmap around it.
+        pages_free_tables(pages, start, end, table_floor(task, start), table_ceiling(task, end))
+        pages_finish(pages, state)
+    return vma_replace(task_mas(task, 0), state, start, end, 0, MERGE_NONE)
 
 
 def _leave_source(task, args, to):

@@ -35,17 +35,16 @@ class Snapshot:
         task: TaskP
         if not self.is_open:
             return
-        self.is_open = False
-        snapshots_add(self.lanes.arena.mem.header, -1)
-        if self.root == 0 and self.page_root == 0:
-            return
         index = self.lanes.begin(None, b"")
+        self.is_open = False
         task = self.lanes.task(index)
-        task_begin(task, 0)
-        if self.root != 0:
-            tree_drop(task, self.root, self.height)
-        if self.page_root != 0:
-            pages_drop(task, self.page_root, pages_levels(self.task_size))
+        with cython.nogil:
+            task_begin(task, 0)
+            if self.root != 0:
+                tree_drop(task, self.root, self.height)
+            if self.page_root != 0:
+                pages_drop(task, self.page_root, pages_levels(self.task_size))
+            snapshots_add(self.lanes.arena.mem.header, -1)
         task_end(task)
         self.lanes.idle.append(index)
 
@@ -126,5 +125,5 @@ def space_info(task, mm_id):
         task.expires_ns,
         state.page_tables,
         state.touched_pages,
-        domain_at(task.mem, state.domain).charged if state.domain != 0 else 0,
+        task.value,
     )

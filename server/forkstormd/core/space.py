@@ -133,6 +133,7 @@ def space_begin(task):
     slot: SlotP = slot_at(task.mem, task.slot_index)
     mas: MasP = task_mas(task, 0)
     copy_state(task_next(task), state_at(slot, slot.word & 1))
+    task.charged_before = task.next.charged
     mas_init(mas, task, task.next.root, task.next.height)
     mas.stamp = task_stamp(task)
 
@@ -193,16 +194,17 @@ def space_exit(task, mm_id):
     word_publish(slot, ((slot.word >> 2) + 1) << 2)
     mutex_release(slot.lock)
     space_release(task)
-    domain_put(task, task.next.domain)
     slot_free(task, index)
     return 0
 
 
 def space_release(task):
-    """Free what the space with the state task.next holds, and which nobody can find any more."""
+    """Free what the space with the state task.next holds, and which nobody can find any more; it
+    leaves its commit domain."""
     state: StateP = task_next(task)
     if state.root != 0:
         tree_drop(task, state.root, state.height)
     if state.page_root != 0:
         pages_drop(task, state.page_root, pages_levels(state.task_size))
     domain_uncharge(task, state.domain, state.charged)
+    domain_put(task, state.domain)

@@ -77,7 +77,7 @@ def _check_references(mm: object, check: object, roots: list, info: object) -> N
     """Only snapshots share trees. When ours was the only one throughout, and nobody wrote to the
     space, its roots have one owner more than the space, and everything else in them just one."""
     walk: TreeCheck = check
-    shared = {index for index in walk.seen if walk.mem.refs[index] != 0}
+    owners = {index: walk.mem.refs[index] + 1 for index in walk.seen}
     if walk.mem.header.snapshots != 1:
         return
     try:
@@ -85,11 +85,10 @@ def _check_references(mm: object, check: object, roots: list, info: object) -> N
             return
     except CoreError:
         return  # It has ended meanwhile.
-    for root in roots:
-        if walk.mem.refs[root] != 1:
-            walk.wrong(root, f"the root has {walk.mem.refs[root] + 1} owners, not 2")
-    for index in sorted(shared - set(roots)):
-        walk.wrong(index, f"has {walk.mem.refs[index] + 1} owners, not 1")
+    for index in sorted(walk.seen):
+        expected = 2 if index in roots else 1
+        if owners[index] != expected:
+            walk.wrong(index, f"has {owners[index]} owners, not {expected}")
 
 
 class TreeCheck:
@@ -289,13 +288,17 @@ def audit(mm: object) -> object:
     check: TreeCheck
     spaces = charged = vmas = tables = 0
     reachable: set = set()
-    objects: set = _file_objects(mem)
+    objects: set = set()
+    shared: TreeCheck = TreeCheck(mm)
     for mm_id in mm.ids():
         try:
             with mm.snapshot(mm_id) as snapshot:
                 info = snapshot.info
                 check = TreeCheck(mm)
                 tables += _collect(check, snapshot)
+                # While the snapshot's VMAs hold them: afterwards they may be anything.
+                for index in sorted(check.objects - objects):
+                    object_facts(mem, shared, index)
         except CoreError as error:
             if error.reason != "NO_SUCH_SPACE":
                 raise
@@ -305,10 +308,10 @@ def audit(mm: object) -> object:
         spaces += 1
         charged += info.charged_pages
         vmas += info.vma_count
-    check = TreeCheck(mm)
-    for index in sorted(objects):
-        object_facts(mem, check, index)
-    reachable |= check.seen
+    for index in sorted(_file_objects(mem) - objects):
+        object_facts(mem, shared, index)
+        objects.add(index)
+    reachable |= shared.seen
     reachable_nodes = sum(1 for index in reachable if mem.kind[index // BLOCK_UNITS] == KIND_NODES)
     return Audit(
         spaces,

@@ -38,13 +38,22 @@ cdef enum:
     VM_HUGEPAGE = 0x20000000
     VM_NOHUGEPAGE = 0x40000000
     VM_SPECIAL = 0x2020000
+    VM_PFNMAP = 0x400
+    VM_IO = 0x4000
+    VM_DONTEXPAND = 0x40000
+    VM_MIXEDMAP = 0x10000000
+    VM_FOREIGN = 0x10044400
     GUARD_PAGES = 256
     MERGE_NONE = 0
     MERGE_LEFT = 1
     MERGE_RIGHT = 2
     MERGE_BOTH = 3
+    MERGE_GROWN = 4
 
+cdef bint vma_continues(Mem *mem, u32 left, u32 right) noexcept nogil
 cdef bint vma_can_merge(Task *task, u32 left, u32 right) noexcept nogil
+cdef u32 vma_lookup(Task *task, u64 addr) noexcept nogil
+cdef u32 vma_find(Task *task, u64 addr) noexcept nogil
 cdef u64 vma_pages(Record *vma) noexcept nogil
 cdef void vma_account(State *state, u64 flags, i64 pages) noexcept nogil
 cdef u64 vma_guard_start(Record *record) noexcept nogil
@@ -56,4 +65,5 @@ cdef int vma_change(Mas *mas, State *state, u32 vma, u64 start, u64 end, u64 fla
 cdef int vma_split(Mas *mas, State *state, u32 vma, u64 at) noexcept nogil
 
 cdef void _piece(Mas *mas, u32 record, u64 last) noexcept nogil
+cdef bint _merges_after(Task *task, u32 record, u32 after, int merge) noexcept nogil
 cdef bint _merges(Mas *mas, u32 new, u64 at, bint before) noexcept nogil

@@ -50,27 +50,54 @@ if not cython.compiled:
     VM_SPECIAL = VM_DONTCOPY | VM_WIPEONFORK
     # stack_guard_gap: pages kept free below a GROWSDOWN area.
     GUARD_PAGES = 256
+    # A device's or the kernel's own memory (VM_SPECIAL of Linux): never merged.
+    VM_PFNMAP = 0x400
+    VM_IO = 0x4000
+    VM_DONTEXPAND = 0x40000
+    VM_MIXEDMAP = 0x10000000
+    VM_FOREIGN = VM_PFNMAP | VM_IO | VM_DONTEXPAND | VM_MIXEDMAP
     # On which sides vma_replace merges.
     MERGE_NONE = 0
     MERGE_LEFT = 1
     MERGE_RIGHT = 2
     MERGE_BOTH = 3
+    MERGE_GROWN = 4
 
 
 def vma_can_merge(task, left, right):
-    """I1: two touching VMAs are one if flags, file and page offset continue, and their
-    anonymous memory may be one (A2)."""
-    mem: MemP = task.mem
+    """I1: two touching VMAs are one if one continues the other, and their anonymous memory may
+    be one (A2)."""
+    return vma_continues(task.mem, left, right) and anon_mergeable(
+        anon_of(task, left), anon_of(task, right)
+    )
+
+
+def vma_continues(mem, left, right):
+    """Whether flags, file and page offset go on from one VMA to the next."""
     a: RecordP = record_at(mem, left)
     b: RecordP = record_at(mem, right)
-    if a.end != b.start or a.file != b.file:
+    if a.end != b.start or a.file != b.file or a.flags & VM_FOREIGN:
         return False
     # SOFTDIRTY says that pages changed lately, nothing about the mapping (vma_merge's rule).
     if ((a.flags ^ b.flags) & ~cython.cast(u64, VM_SOFTDIRTY)) != 0:
         return False
-    if a.pgoff + ((a.end - a.start) >> PAGE_SHIFT) != b.pgoff or a.policy != b.policy:
-        return False
-    return anon_mergeable(anon_of(task, left), anon_of(task, right))
+    return a.pgoff + vma_pages(a) == b.pgoff and a.policy == b.policy
+
+
+def vma_lookup(task, addr):
+    """The VMA that contains an address, or 0. What lies above task_size (an imported [vsyscall])
+    is there to be seen, and out of reach of every call."""
+    if addr >= task.next.task_size:
+        return 0
+    return mas_walk(task_mas(task, 0), addr)
+
+
+def vma_find(task, addr):
+    """The VMA that contains an address, else the next above it, or 0; as vma_lookup."""
+    index: u32 = mas_find(task_mas(task, 0), addr)
+    if index != 0 and record_at(task.mem, index).start >= task.next.task_size:
+        return 0
+    return index
 
 
 def vma_pages(vma):
@@ -217,7 +244,7 @@ def vma_replace(mas, state, start, end, record, merge):
         if merge & MERGE_RIGHT:
             after = right if right != 0 else mas_walk(mas, end)
             if after != 0 and not (
-                vma_can_merge(task, record, after)
+                _merges_after(task, record, after, merge)
                 and (before == 0 or anon_joinable(anon_of(task, before), anon_of(task, after)))
             ):
                 after = 0
@@ -226,7 +253,7 @@ def vma_replace(mas, state, start, end, record, merge):
             new.start = old.start
             new.pgoff = old.pgoff
             if new.anon == 0:
-                new.anon = old.anon
+                new.anon = anon_of(task, before)
             if before == left:
                 record_release(task, left)
                 left = 0
@@ -237,7 +264,7 @@ def vma_replace(mas, state, start, end, record, merge):
             old = record_at(mem, after)
             new.end = old.end
             if new.anon == 0:
-                new.anon = old.anon
+                new.anon = anon_of(task, after)
             if after == right:
                 record_release(task, right)
                 right = 0
@@ -254,6 +281,14 @@ def vma_replace(mas, state, start, end, record, merge):
     result = mas_store_pieces(mas, first, last - 1)
     check(result == 0)
     return result
+
+
+def _merges_after(task, record, after, merge):
+    """Whether a new VMA joins the next one. Of one that has only grown (vma_merge_extend) Linux
+    6.18 does not ask whether it has inherited its anonymous memory."""
+    if merge & MERGE_GROWN and anon_of(task, after) == 0:
+        return vma_continues(task.mem, record, after)
+    return vma_can_merge(task, record, after)
 
 
 def vma_change(mas, state, vma, start, end, flags):
