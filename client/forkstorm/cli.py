@@ -448,6 +448,7 @@ def info(mm_id: int) -> None:
             ("linux_version", parameters.linux_version),
             ("stack_limit_bytes", parameters.stack_limit_bytes),
             ("lsm_min_addr", f"{parameters.lsm_min_addr:#x}"),
+            ("protection_keys", int(parameters.protection_keys)),
         ]
     )
 

@@ -82,6 +82,8 @@ class VmFlag(IntFlag):
     HUGEPAGE = 0x20000000
     NOHUGEPAGE = 0x40000000
     MERGEABLE = 0x80000000
+    # What Linux gives to memory of PROT_EXEC alone, where there are protection keys.
+    PKEY_BIT0 = 1 << 32
     DROPPABLE = 1 << 40
 
 
@@ -301,4 +303,5 @@ VM_MIXEDMAP = VmFlag.MIXEDMAP
 VM_HUGEPAGE = VmFlag.HUGEPAGE
 VM_NOHUGEPAGE = VmFlag.NOHUGEPAGE
 VM_MERGEABLE = VmFlag.MERGEABLE
+VM_PKEY_BIT0 = VmFlag.PKEY_BIT0
 VM_DROPPABLE = VmFlag.DROPPABLE

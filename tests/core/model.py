@@ -42,6 +42,7 @@ from .linux import (
     DONTNEED_LOCKED,
     DONTUNMAP,
     DROPPABLE,
+    EXEC,
     FILE_BYTES_MAX,
     FIXED,
     FREE,
@@ -73,6 +74,7 @@ from .linux import (
     PAGE,
     PAGEOUT,
     PFNMAP,
+    PKEY,
     PMD,
     POPULATE_READ,
     POPULATE_WRITE,
@@ -120,7 +122,7 @@ class Space(Areas):
         addr = self.place(addr, length, flags, 0 if anonymous else file, pgoff)
         if flags & MAP_FIXED_NOREPLACE and self.overlapping(addr, addr + length):
             refuse(errno.EEXIST)
-        vm_flags = prot & ACCESS | MAY
+        vm_flags = self.access_flags(prot) | MAY
         vm_flags |= GROWSDOWN if flags & MAP_GROWSDOWN else 0
         vm_flags |= NOHUGEPAGE if flags & MAP_STACK else 0
         vm_flags |= SYNC if flags & MAP_SYNC else 0
@@ -149,6 +151,10 @@ class Space(Areas):
             self.punch(addr, addr + length)
         self.insert(Vma(addr, addr + length, vm_flags, file, pgoff))
         return addr
+
+    def access_flags(self, prot: int) -> int:
+        """R, W and X; measured: with protection keys, X and no other bit of prot is unreadable."""
+        return prot & ACCESS | (PKEY if self.params.protection_keys and prot == EXEC else 0)
 
     @staticmethod
     def anonymous_flags(flags: int) -> int:
@@ -241,7 +247,7 @@ class Space(Areas):
             vma = self.vma_at(addr)
             if vma is None:
                 refuse(errno.ENOMEM)
-            flags = vma.flags & ~ACCESS | prot & ACCESS
+            flags = vma.flags & ~(ACCESS | PKEY) | self.access_flags(prot)
             if flags & ~(flags >> 4) & ACCESS:
                 refuse(errno.EACCES)
             stop = min(vma.end, end)
@@ -456,8 +462,8 @@ class Space(Areas):
         return new
 
     def move_pages(self, start: int, end: int, by: int) -> None:
-        """Pages go, and tables are made for them wherever there was one, empty or not. A huge
-        page stays huge if it is moved whole to the start of a block."""
+        """Pages go, and tables are made for them wherever there was one, empty or not. Moved whole
+        to the start of a block, a huge page stays huge and a table is moved itself."""
         moved = self.mapped_pages(start, end)
         blocks = self.tables & set(range(start // PMD, -(-end // PMD)))
         for block in {page * PAGE // PMD for page in moved}:
@@ -466,6 +472,8 @@ class Space(Areas):
                 blocks.add(block)
         for block in blocks:
             low, high = (min(max(addr, start), end) + by for addr in block_range(block))
+            if high - low == PMD and by % PMD == 0:
+                self.tables.discard(block)
             self.tables.update(range(low // PMD, -(-high // PMD)))
         for page in moved:
             self.pages[page + by // PAGE] = self.pages.pop(page)
@@ -514,7 +522,7 @@ class Space(Areas):
         if addr < self.vmas[i].start:
             self.grow_down(i, addr // PAGE * PAGE)
         vma = self.vmas[i]
-        if not vma.flags & (WRITE if access else ACCESS):
+        if not vma.flags & (WRITE if access else ACCESS) or vma.flags & PKEY:
             refuse(errno.EFAULT)
         page, offset = addr // PAGE, vma.pgoff_at(addr)
         behind = self.family.files[vma.file] if vma.file else None

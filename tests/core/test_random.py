@@ -34,8 +34,8 @@ odd_places = st.one_of(places, st.sampled_from((0, START + 1, 0x3FFF_F000, (1 <<
 odd_lengths = st.one_of(
     lengths, st.sampled_from((2 << 20, 4 << 20, 0x4000_0000, 1 << 63, (1 << 64) - 1))
 )
-prots = st.sampled_from((0, 1, 3, 3, 5, 7))
-odd_prots = st.one_of(prots, prots, st.sampled_from((2, 8, 16, 0x100_0003, 0x200_0001)))
+prots = st.sampled_from((0, 1, 3, 3, 4, 5, 7))
+odd_prots = st.one_of(prots, prots, st.sampled_from((2, 8, 12, 16, 0x100_0003, 0x200_0001)))
 map_flags = st.sampled_from(
     (
         ANON,
@@ -72,6 +72,7 @@ spaces_params = st.builds(
     linux_version=st.sampled_from((6018, 6018, 6008, 7000)),
     stack_limit_bytes=st.sampled_from((8 << 20, 20 * PAGE)),
     lsm_min_addr=st.sampled_from((0, START + 20 * PAGE)),
+    protection_keys=st.booleans(),
 )
 
 

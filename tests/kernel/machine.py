@@ -35,7 +35,9 @@ from .calls import (
     PAGE,
     PMD,
     PROCESSES,
+    PROT_EXEC,
     PROT_READ,
+    READ,
     SHARED_ANON,
     SPECIAL,
     TASK_SIZE,
@@ -326,6 +328,7 @@ class Machine:
             linux_version=linux_version(),
             stack_limit_bytes=STACK_LIMIT_BYTES,
             lsm_min_addr=self._lsm_min_addr,
+            protection_keys=self._has_pku,
         )
         areas = tuple(kernel.areas(0))
         return kernel, Start(areas, params, brk, self._thp_aligned, self.huge_pages)
@@ -358,6 +361,7 @@ class Machine:
     def _probe(self) -> None:
         """Find out what maps calls the files, and which mappings get 2 MiB alignment."""
         self._anon_aligned, self._has_rawio, self._lsm_min_addr = False, False, 0
+        self._has_pku = False
         self._thp_aligned = (False,) * len(FILES)
         for spec, fd in zip(FILES, self.files, strict=True):
             if spec.writable:
@@ -380,6 +384,11 @@ class Machine:
             hint = Call(0, "map", (PAGE, PAGE, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, ANON, 0))
             self._lsm_min_addr = kernel.run(hint, False).value
             self._has_rawio = kernel.run(low, False).errno != errno.EPERM
+            execute_only = Call(
+                0, "map", (0, PAGE, PROT_EXEC, MAP_PRIVATE | MAP_ANONYMOUS, ANON, 0)
+            )
+            where = kernel.run(execute_only, False).value
+            self._has_pku = kernel.run(Call(0, "touch", (where, READ, 0)), False).errno != 0
         self._thp_aligned = tuple(aligned[file.same_as] for file in FILES)
 
     @staticmethod

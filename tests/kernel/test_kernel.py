@@ -221,3 +221,26 @@ def test_a_move_that_shrinks_is_charged_the_difference(replay: Replay) -> None:
         (0, "map", low + half, half, 3, 0x32, -1, 0),
         (0, "remap", low, 2 * half, PAGE, 3, low + 4 * half),
     )
+
+
+def test_memory_for_nothing_but_execution(replay: Replay) -> None:
+    # With protection keys it has one, unless PROT_SEM or a bit that nobody knows stands beside.
+    low = 0x1_0000_0000
+    replay(
+        (0, "map", low, 2 * PAGE, 4, 0x32, -1, 0),
+        (0, "touch", low, 0, 0),
+        (0, "map", low + 2 * PAGE, 2 * PAGE, 5, 0x32, -1, 0),
+        (0, "touch", low + 2 * PAGE, 0, 0),
+        (0, "protect", low + 2 * PAGE, PAGE, 12),
+        (0, "touch", low + 2 * PAGE, 0, 0),
+        (0, "protect", low + 3 * PAGE, PAGE, 4),
+        (0, "protect", low + 2 * PAGE, PAGE, 4),
+        (0, "touch", low + 2 * PAGE, 0, 0),
+        (0, "map", low + 4 * PAGE, PAGE, 0x14, 0x32, -1, 0),
+        (0, "touch", low + 4 * PAGE, 0, 0),
+        (0, "fork"),
+        (1, "touch", low, 0, 0),
+        (1, "protect", low, PAGE, 1),
+        (1, "touch", low, 0, 0),
+        (0, "touch", low, 0, 0),
+    )

@@ -75,6 +75,17 @@ def test_more_text_than_a_message_holds(api: Api) -> None:
     api.exit(mm_id)
 
 
+def test_execute_only_memory_of_a_layout_has_its_key(api: Api) -> None:
+    text = b"10000-12000 --xp 00000000 00:00 0\n20000-22000 r-xp 00000000 00:00 0\n"
+    for keys in (False, True):
+        mm_id = api.create(text, parameters={"protection_keys": keys})
+        assert [vma.vm_flags >> 32 for vma in api.vmas(mm_id)] == [keys, 0]
+        # What is mapped beside it merges.
+        api.map(mm_id, 0x1000, 0x12000, 4, PRIVATE_ANONYMOUS | MAP_FIXED)
+        assert [vma.end for vma in api.vmas(mm_id)] == [0x13000, 0x22000]
+        api.exit(mm_id)
+
+
 def test_vm_flags_of_smaps(api: Api) -> None:
     text = (
         b"10000-11000 r--s 00000000 08:01 5                       /data\n"

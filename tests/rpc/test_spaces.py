@@ -48,6 +48,7 @@ def test_parameters_are_kept(api: Api) -> None:
         "linux_version": 6008,
         "stack_limit_bytes": (1 << 64) - 1,
         "lsm_min_addr": 1 << 17,
+        "protection_keys": True,
     }
     mm_id = api.create(parameters=given)
     child = api.fork(mm_id).child

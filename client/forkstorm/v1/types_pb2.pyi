@@ -187,7 +187,7 @@ class WorkCounts(_message.Message):
     def __init__(self, nodes_allocated: _Optional[int] = ..., slots_written: _Optional[int] = ..., levels_climbed: _Optional[int] = ..., gap_updates: _Optional[int] = ..., splits: _Optional[int] = ..., records_copied: _Optional[int] = ..., entries_erased: _Optional[int] = ...) -> None: ...
 
 class SpaceParameters(_message.Message):
-    __slots__ = ("task_size", "mmap_min_addr", "mmap_base", "start_brk", "max_map_count", "privileged", "thp_alignment", "overcommit", "commit_limit_pages", "linux_version", "stack_limit_bytes", "lsm_min_addr")
+    __slots__ = ("task_size", "mmap_min_addr", "mmap_base", "start_brk", "max_map_count", "privileged", "thp_alignment", "overcommit", "commit_limit_pages", "linux_version", "stack_limit_bytes", "lsm_min_addr", "protection_keys")
     TASK_SIZE_FIELD_NUMBER: _ClassVar[int]
     MMAP_MIN_ADDR_FIELD_NUMBER: _ClassVar[int]
     MMAP_BASE_FIELD_NUMBER: _ClassVar[int]
@@ -200,6 +200,7 @@ class SpaceParameters(_message.Message):
     LINUX_VERSION_FIELD_NUMBER: _ClassVar[int]
     STACK_LIMIT_BYTES_FIELD_NUMBER: _ClassVar[int]
     LSM_MIN_ADDR_FIELD_NUMBER: _ClassVar[int]
+    PROTECTION_KEYS_FIELD_NUMBER: _ClassVar[int]
     task_size: int
     mmap_min_addr: int
     mmap_base: int
@@ -212,7 +213,8 @@ class SpaceParameters(_message.Message):
     linux_version: int
     stack_limit_bytes: int
     lsm_min_addr: int
-    def __init__(self, task_size: _Optional[int] = ..., mmap_min_addr: _Optional[int] = ..., mmap_base: _Optional[int] = ..., start_brk: _Optional[int] = ..., max_map_count: _Optional[int] = ..., privileged: bool = ..., thp_alignment: bool = ..., overcommit: _Optional[int] = ..., commit_limit_pages: _Optional[int] = ..., linux_version: _Optional[int] = ..., stack_limit_bytes: _Optional[int] = ..., lsm_min_addr: _Optional[int] = ...) -> None: ...
+    protection_keys: bool
+    def __init__(self, task_size: _Optional[int] = ..., mmap_min_addr: _Optional[int] = ..., mmap_base: _Optional[int] = ..., start_brk: _Optional[int] = ..., max_map_count: _Optional[int] = ..., privileged: bool = ..., thp_alignment: bool = ..., overcommit: _Optional[int] = ..., commit_limit_pages: _Optional[int] = ..., linux_version: _Optional[int] = ..., stack_limit_bytes: _Optional[int] = ..., lsm_min_addr: _Optional[int] = ..., protection_keys: bool = ...) -> None: ...
 
 class AddressSpace(_message.Message):
     __slots__ = ("mm_id", "labels", "vma_count", "version", "parameters", "brk", "total_vm_pages", "data_vm_pages", "exec_vm_pages", "stack_vm_pages", "charged_pages", "node_count", "tree_height", "ttl_ns", "page_table_count", "touched_page_count", "committed_pages")

@@ -75,7 +75,7 @@ def fault_in(task, addr, write):
             return result
         index = mas_walk(mas, page)
     vma = record_at(task.mem, index)
-    if not vma.flags & (VM_WRITE if write else ACCESS_FLAGS):
+    if not vma.flags & (VM_WRITE if write else ACCESS_FLAGS) or vma.flags & VM_PKEY:
         return task_fail(task, EFAULT, FIELD_ACCESS, LIMIT_NONE)
     if (
         vma.object != 0

@@ -37,7 +37,7 @@ cdef extern from *:
     u64 GENERATION_MAX "FS_GENERATION_MAX"
 
 cdef enum:
-    LAYOUT_VERSION = 2
+    LAYOUT_VERSION = 3
     UNIT_BYTES = 64
     NODE_BYTES = 256
     NODE_UNITS = 4
@@ -176,7 +176,7 @@ cdef struct State:
     u8 overcommit
     u8 privileged
     u8 thp_alignment
-    u8 unused
+    u8 protection_keys
     u64 version
     u64 request_high
     u64 request_low

@@ -43,7 +43,7 @@ def _words(*names: str) -> list[tuple[str, type[ctypes.c_uint64]]]:
 
 MAX_INDEX = 0xFFFF_FFFF_FFFF_FFFF
 
-LAYOUT_VERSION = 2
+LAYOUT_VERSION = 3
 UNIT_BYTES = 64
 NODE_BYTES = 256
 NODE_UNITS = 4
@@ -229,7 +229,7 @@ class State(ctypes.Structure):
         ("overcommit", _U8),
         ("privileged", _U8),
         ("thp_alignment", _U8),
-        ("unused", _U8),
+        ("protection_keys", _U8),
         *_words("version", "request_high", "request_low", "result"),
     ]
 

@@ -195,7 +195,7 @@ def _file_flags(task, args):
     """vm_flags of a file mapping, or 0 with task.error. Check 9."""
     kind: u64 = args.flags & MAP_TYPE
     access: u32 = file_entry_at(task.mem, args.file).access
-    flags: u64 = args.prot & (VM_READ | VM_WRITE | VM_EXEC)
+    flags: u64 = access_flags(task_next(task), args.prot)
     flags |= VM_MAYREAD | VM_MAYWRITE | VM_MAYEXEC
     task.error = 0
     if args.offset >> PAGE_SHIFT > (FILE_BYTES_MAX - args.length) >> PAGE_SHIFT:
@@ -223,7 +223,7 @@ def _file_flags(task, args):
 def _anonymous_flags(task, args):
     """vm_flags of an anonymous mapping, or 0 with task.error; sets file and offset (I3)."""
     kind: u64 = args.flags & MAP_TYPE
-    flags: u64 = args.prot & (VM_READ | VM_WRITE | VM_EXEC)
+    flags: u64 = access_flags(task_next(task), args.prot)
     flags |= VM_MAYREAD | VM_MAYWRITE | VM_MAYEXEC
     args.file = 0
     args.offset = task.value

@@ -133,6 +133,7 @@ class MemoryManager(Lanes):
         state.overcommit = params.overcommit
         state.privileged = params.privileged
         state.thp_alignment = params.thp_alignment
+        state.protection_keys = params.protection_keys
         mas_init(mas, task, 0, 0)
         mas.stamp = task_stamp(task)
         mas.bulk = 1

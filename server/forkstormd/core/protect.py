@@ -63,7 +63,7 @@ def do_mprotect(task, start, length, prot):
         if index == 0:
             return task_fail(task, ENOMEM, FIELD_LENGTH, LIMIT_NONE)
         vma = record_at(task.mem, index)
-        flags = (vma.flags & ~cython.cast(u64, ACCESS_BITS)) | (prot & ACCESS_BITS)
+        flags = (vma.flags & ~(ACCESS_BITS | VM_PKEY)) | access_flags(task_next(task), prot)
         # MAYREAD, MAYWRITE and MAYEXEC stand four bits above what they allow.
         if flags & ~(flags >> 4) & ACCESS_BITS:
             return task_fail(task, EACCES, FIELD_PROT, LIMIT_NONE)

@@ -112,6 +112,7 @@ def space_info(task, mm_id):
             state.linux_version,
             state.stack_limit,
             state.lsm_min_addr,
+            state.protection_keys != 0,
         ),
         state.brk,
         state.start_stack,

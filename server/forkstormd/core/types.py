@@ -78,6 +78,7 @@ class SpaceParams:
     commit_limit_pages (0: the machine's RAM and swap). linux_version: major * 1000 + minor,
     where versions differ. stack_limit_bytes: RLIMIT_STACK. lsm_min_addr: as mmap_min_addr for
     hints, placement and stack growth only, CONFIG_LSM_MMAP_MIN_ADDR (64 KiB in most kernels).
+    protection_keys: the processor has them (pku), so that PROT_EXEC alone cannot be read.
     """
 
     task_size: int = TASK_SIZE
@@ -92,6 +93,7 @@ class SpaceParams:
     linux_version: int = LINUX_VERSION
     stack_limit_bytes: int = STACK_LIMIT_BYTES
     lsm_min_addr: int = 0
+    protection_keys: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,8 +12,10 @@ from libc.errno cimport ENOMEM
 cdef extern from *:
     """
     #define FS_VM_DROPPABLE (1ULL << 40)
+    #define FS_VM_PKEY (1ULL << 32)
     """
     u64 VM_DROPPABLE "FS_VM_DROPPABLE"
+    u64 VM_PKEY "FS_VM_PKEY"
 
 cdef enum:
     VM_READ = 0x1
@@ -55,6 +57,7 @@ cdef bint vma_can_merge(Task *task, u32 left, u32 right) noexcept nogil
 cdef u32 vma_lookup(Task *task, u64 addr) noexcept nogil
 cdef u32 vma_find(Task *task, u64 addr) noexcept nogil
 cdef u64 vma_pages(Record *vma) noexcept nogil
+cdef u64 access_flags(State *state, u64 prot) noexcept nogil
 cdef void vma_account(State *state, u64 flags, i64 pages) noexcept nogil
 cdef u64 vma_guard_start(Record *record) noexcept nogil
 cdef u32 vma_new(Task *task, u64 start, u64 end, u64 flags, u64 pgoff, u32 file) noexcept nogil

@@ -43,6 +43,8 @@ if not cython.compiled:
     VM_SOFTDIRTY = 0x8000000
     VM_NOHUGEPAGE = 0x40000000
     VM_DROPPABLE = 1 << 40
+    # The protection key that Linux gives to execute-only memory: the lowest bit of VM_PKEY_BIT*.
+    VM_PKEY = 1 << 32
     VM_SEQ_READ = 0x8000
     VM_RAND_READ = 0x10000
     VM_HUGEPAGE = 0x20000000
@@ -103,6 +105,14 @@ def vma_find(task, addr):
 def vma_pages(vma):
     """How many pages a VMA has."""
     return (vma.end - vma.start) >> PAGE_SHIFT
+
+
+def access_flags(state, prot):
+    """What a prot of mmap or mprotect says of a VMA's flags. Where there are protection keys,
+    memory for nothing but execution has one that forbids to read it (execute_only_pkey);
+    measured: only if prot is PROT_EXEC and no other bit, known or not."""
+    flags: u64 = prot & (VM_READ | VM_WRITE | VM_EXEC)
+    return flags | VM_PKEY if state.protection_keys and prot == VM_EXEC else flags
 
 
 def vma_account(state, flags, pages):

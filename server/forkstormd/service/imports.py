@@ -36,13 +36,24 @@ from forkstormd.core.errors import CoreError
 from forkstormd.core.mm import MemoryManager
 from forkstormd.core.types import TASK_SIZE, SpaceParams, VmaSpec
 from forkstormd.errors import Refusal, abort, invalid, limit_exceeded
-from forkstormd.maps_text import VM_SHARED, MapsError, MapsParser, MapsVma, TooManyVmas
+from forkstormd.maps_text import (
+    VM_EXEC,
+    VM_READ,
+    VM_SHARED,
+    VM_WRITE,
+    MapsError,
+    MapsParser,
+    MapsVma,
+    TooManyVmas,
+)
 from forkstormd.service import replies
 from forkstormd.service.idempotency import enter, parse_request_id, payload_hash
 from forkstormd.service.requests import STACK_GAP, encode_labels, expiry_of, parameters_of
 from forkstormd.service.state import Turn, WorkerState
 
 VMAS_MAX = 1 << 20
+# The protection key of execute-only memory, as in the core (vma.py).
+VM_PKEY = 1 << 32
 _HEAP, _STACK = b"[heap]", b"[stack]"
 # Where the stack pointer of a process lies at its start: below some bytes at the stack's end.
 _STACK_TOP_BYTES = 16
@@ -236,8 +247,14 @@ def _specs(mm: MemoryManager, layout: Layout) -> list[VmaSpec]:
             file = files.get(key, 0)
             if not file:
                 file = files[key] = mm.intern_file(*key, thp_aligned=vma.dev_major != 0)
-        specs.append(VmaSpec(vma.start, vma.end, vma.vm_flags, vma.offset_bytes, file))
+        specs.append(VmaSpec(vma.start, vma.end, _flags(vma, layout), vma.offset_bytes, file))
     return specs
+
+
+def _flags(vma: MapsVma, layout: Layout) -> int:
+    """Neither maps nor VmFlags show the key that memory for nothing but execution has."""
+    execute_only = vma.vm_flags & (VM_READ | VM_WRITE | VM_EXEC) == VM_EXEC
+    return vma.vm_flags | (VM_PKEY if execute_only and layout.params.protection_keys else 0)
 
 
 def _shows_by_itself(vma: MapsVma, layout: Layout) -> bool:

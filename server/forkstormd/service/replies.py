@@ -50,6 +50,7 @@ def fill_address_space(message: types_pb2.AddressSpace, info: SpaceInfo) -> None
     parameters.linux_version = info.params.linux_version
     parameters.stack_limit_bytes = info.params.stack_limit_bytes
     parameters.lsm_min_addr = info.params.lsm_min_addr
+    parameters.protection_keys = info.params.protection_keys
     message.brk = info.brk
     message.total_vm_pages = info.total_vm
     message.data_vm_pages = info.data_vm

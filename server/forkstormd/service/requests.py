@@ -197,6 +197,7 @@ def parameters_of(
             given.stack_limit_bytes if given.HasField("stack_limit_bytes") else STACK_LIMIT_BYTES
         ),
         lsm_min_addr=lsm_min_addr,
+        protection_keys=given.protection_keys,
     )
 
 
