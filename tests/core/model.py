@@ -303,7 +303,7 @@ class Space(Areas):
             or (advice == DODUMP and flags & (SPECIAL | DROPPABLE))
         ):
             refuse(errno.EINVAL)
-        if advice in (DONTNEED, DONTNEED_LOCKED):
+        if advice in (DONTNEED, DONTNEED_LOCKED) or (advice == PAGEOUT and flags & DROPPABLE):
             self.drop_pages(start, end)
         elif advice == REMOVE:
             if not (flags & SHARED and flags & MAYWRITE):

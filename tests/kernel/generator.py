@@ -69,6 +69,7 @@ PROTS = (0, PROT_READ, PROT_READ | PROT_WRITE, PROT_READ | PROT_EXEC, 7, PROT_WR
 MADV_HUGEPAGE = 14
 ADVICE = (10, 11, 18, 19, 0, 1, 2, MADV_HUGEPAGE, 15, 16, 17, 4)
 QUIET_ADVICE = (3, 8, 20, 21, 24)  # WILLNEED, FREE, COLD, PAGEOUT, DONTNEED_LOCKED
+MADV_FREE, MADV_PAGEOUT = 8, 21
 MADV_REMOVE, MADV_POPULATE_READ, MADV_POPULATE_WRITE = 9, 22, 23
 POPULATED = 8 << 20  # bytes that one call may fill
 BAD_ADVICE = (5, 6, 7, 26, 77, 99, 1 << 31)
@@ -112,7 +113,8 @@ class Plan:
     """What one sequence is about. window: [low, high); weights: of WEIGHTS, per call.
 
     grow_shared: shared anonymous mappings may grow beyond the object they were made with; then
-    no such memory is touched, since that could be a SIGBUS, which is not simulated.
+    no such memory is touched, since that could be a SIGBUS, which is not simulated. frees:
+    MADV_FREE stands for MADV_PAGEOUT too, else the other way round.
     """
 
     kind: str
@@ -128,6 +130,7 @@ class Plan:
     huge: bool
     grow_shared: bool
     calls: int
+    frees: bool
     prologue: tuple[Call, ...] = ()
     maps_every: int = 1
 
@@ -285,6 +288,7 @@ class Generator:
             calls=calls or {"many": 80, "limit": 200}.get(kind, 220),
             prologue=prologue,
             maps_every=maps_every,
+            frees=rng.random() < 0.5,
         )
 
     def _prologue_of(self, kind: str, top: int) -> tuple[tuple[Call, ...], int]:
@@ -442,6 +446,9 @@ class Generator:
             advice = self._advice_for_pages(areas, addr, length)
         if advice == MADV_HUGEPAGE and not self.start.huge_pages:
             advice = 0
+        if advice in (MADV_FREE, MADV_PAGEOUT):
+            # A page that was freed lazily goes when it is paged out, unless others map it too.
+            advice = MADV_FREE if self.plan.frees else MADV_PAGEOUT
         return addr, length, advice
 
     def _advice_for_pages(self, areas: list[Area], addr: int, length: int) -> int:

@@ -244,3 +244,17 @@ def test_memory_for_nothing_but_execution(replay: Replay) -> None:
         (1, "touch", low, 0, 0),
         (0, "touch", low, 0, 0),
     )
+
+
+def test_droppable_pages_go_when_they_are_paged_out(replay: Replay) -> None:
+    low = 0x1_0000_0000
+    replay(
+        (0, "map", low, 4 * PAGE, 3, 0x38, -1, 0),
+        (0, "touch", low, 1, 5),
+        (0, "touch", low + PAGE, 1, 6),
+        (0, "advise", low, PAGE, 21),
+        (0, "touch", low, 0, 0),
+        (0, "touch", low + PAGE, 0, 0),
+        (0, "advise", low, 4 * PAGE, 20),
+        (0, "touch", low + PAGE, 0, 0),
+    )

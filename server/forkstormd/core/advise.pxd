@@ -46,3 +46,4 @@ cdef bint _known(u64 advice) noexcept nogil
 cdef int _populate(Task *task, u64 start, u64 end, bint write) noexcept nogil
 cdef int _advise_vma(Task *task, u32 vma, u64 start, u64 end, u64 advice) noexcept nogil
 cdef int _advise_pages(Task *task, u32 vma, u64 start, u64 end, u64 advice) noexcept nogil
+cdef int _drop_pages(Task *task, u64 start, u64 end) noexcept nogil

@@ -1,7 +1,8 @@
 """madvise(2) on a space: section 6 of the semantics.
 
 Advice about a VMA changes its flags; advice about pages drops or populates them, or says nothing
-that could be observed (WILLNEED, COLD, PAGEOUT, FREE: a machine that never runs short of memory).
+that could be observed (WILLNEED, COLD, FREE, and PAGEOUT of what may not be dropped: a machine
+without swap that never runs short of memory).
 Holes are passed over and reported in the end; an error stops at once; either way what was done
 stays. O(height) per VMA whose flags change, O(pages) for those that populate.
 Conventions: mapping.py.
@@ -169,8 +170,6 @@ def _advise_vma(task, vma, start, end, advice):
 def _advise_pages(task, vma, start, end, advice):
     """Advice about pages, which leaves the VMA alone."""
     record: RecordP = record_at(task.mem, vma)
-    state: StateP = task_next(task)
-    pages: PagesP = task_pages(task, 0)
     offset: u64
     result: cython.int = 0
     if advice == MADV_FREE:
@@ -179,15 +178,13 @@ def _advise_pages(task, vma, start, end, advice):
     elif advice in (MADV_DONTNEED, MADV_DONTNEED_LOCKED):
         if record.flags & VM_PFNMAP or (record.flags & VM_LOCKED and advice == MADV_DONTNEED):
             return task_fail(task, EINVAL, FIELD_ADVICE, LIMIT_NONE)
-        if state.page_root != 0:
-            if call_room(task) != 0:
-                return -ENOMEM
-            pages_init(pages, task, state, task_mas(task, 0).stamp)
-            result = pages_zap(pages, start, end)
-            pages_finish(pages, state)
+        result = _drop_pages(task, start, end)
     elif advice in (MADV_COLD, MADV_PAGEOUT):
         if record.flags & (VM_LOCKED | VM_PFNMAP):
             return task_fail(task, EINVAL, FIELD_ADVICE, LIMIT_NONE)
+        if advice == MADV_PAGEOUT and record.flags & VM_DROPPABLE:
+            # Measured: reclaimed at once, and what is droppable is not written anywhere.
+            result = _drop_pages(task, start, end)
     elif advice == MADV_REMOVE:
         if record.flags & VM_LOCKED or record.file == 0:
             return task_fail(task, EINVAL, FIELD_ADVICE, LIMIT_NONE)
@@ -196,3 +193,18 @@ def _advise_pages(task, vma, start, end, advice):
         offset = (record.pgoff << PAGE_SHIFT) + start - record.start
         object_punch(task, object_of(task, record), offset, offset + end - start)
     return task_fail(task, ENOMEM, FIELD_NONE, LIMIT_ARENA) if result != 0 else 0
+
+
+def _drop_pages(task, start, end):
+    """Unmap the pages of a range; its page tables stay. 0 or -ENOMEM."""
+    state: StateP = task_next(task)
+    pages: PagesP = task_pages(task, 0)
+    result: cython.int
+    if state.page_root == 0:
+        return 0
+    if call_room(task) != 0:
+        return -ENOMEM
+    pages_init(pages, task, state, task_mas(task, 0).stamp)
+    result = pages_zap(pages, start, end)
+    pages_finish(pages, state)
+    return result
