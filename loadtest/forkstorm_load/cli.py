@@ -1,7 +1,8 @@
 """`forkstorm-storm`, which is `make storm`: one storm, its report, its files.
 
-Exit code 0 also when the machine was too noisy (3 under --strict); 1 when requests failed or the
-storm could not be carried out; 130 after Ctrl-C.
+Exit code 0 also when the machine was too noisy (3 under --strict); 1 when requests failed, when
+forks that were made to fail left something behind, or the storm could not be carried out; 130
+after Ctrl-C.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from forkstorm import ForkstormError
 
 from forkstorm_load.outcome import Outcome, summary
 from forkstorm_load.picture import draw
+from forkstorm_load.plan import FAULT_RECOVERIES, FAULT_SITES, RANDOM, FaultPlan
 from forkstorm_load.progress import StageDisplay
 from forkstorm_load.report import report_lines, verdict_lines
 from forkstorm_load.server import ServerError
@@ -29,6 +31,17 @@ EXIT_FAILED, EXIT_INVALID, EXIT_INTERRUPTED = 1, 3, 130
 @click.option("--users", default=8, show_default=True, help="Locust users.")
 @click.option("--think-ms", default=40.0, show_default=True, help="Mean think time of a user.")
 @click.option("--seed", default=1, show_default=True, help="Seed of the plan.")
+@click.option(
+    "--fault-rate",
+    type=click.FloatRange(0, 1),
+    default=0.0,
+    show_default=True,
+    help="This share of the storm's forks is to fail.",
+)
+@click.option("--fault-site", type=click.Choice(FAULT_SITES), default=RANDOM, show_default=True)
+@click.option(
+    "--fault-recovery", type=click.Choice(FAULT_RECOVERIES), default=RANDOM, show_default=True
+)
 @click.option("--address", help="HOST:PORT of a running server; by default one is started.")
 @click.option("--strict", is_flag=True, help=f"Exit {EXIT_INVALID} when the run is not valid.")
 @click.option(
@@ -43,12 +56,16 @@ def main(
     users: int,
     think_ms: float,
     seed: int,
+    fault_rate: float,
+    fault_site: str,
+    fault_recovery: str,
     address: str | None,
     strict: bool,
     output: Path,
 ) -> None:
     """Storms a server with forks under both kernel strategies and prints what each costs."""
-    settings = Settings(seconds, users, think_ms, seed, address, output)
+    faults = FaultPlan(fault_rate, fault_site, fault_recovery)
+    settings = Settings(seconds, users, think_ms, seed, address, output, faults)
     display = StageDisplay()
     # A terminated storm stops what it started, as after Ctrl-C.
     for number in (signal.SIGINT, signal.SIGTERM):
@@ -63,7 +80,7 @@ def main(
         click.echo(f"forkstorm-storm: {where}{error}", err=True)
         sys.exit(EXIT_FAILED)
     _write(outcome, output)
-    if outcome.storm.failures:
+    if outcome.storm.failures or outcome.leaks:
         sys.exit(EXIT_FAILED)
     if strict and not outcome.valid:
         sys.exit(EXIT_INVALID)

@@ -4,7 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from forkstorm_load.recorder import CORE, WIRE, WORK_COUNTS, ForkKey, Recorder
+from forkstorm import Recovery
+
+from forkstorm_load.recorder import (
+    CORE,
+    FAULT_WIRE,
+    IDLE_WIRE,
+    UNDO,
+    WIRE,
+    WORK_COUNTS,
+    FaultKey,
+    ForkKey,
+    Recorder,
+)
+from forkstorm_load.seed import STRATEGIES
 from forkstorm_load.stats import merged
 
 
@@ -39,5 +52,50 @@ def console_table(recorder: Recorder) -> str:
         lines.append(
             f"{row['layout'][:20]:<20}{row['level']:>6}  {row['strategy']:<12}{row['forks']:>8,}"
             f"{row['core_us_p50']:>10.1f}{row['core_us_p99']:>10.1f}{row['wire_us_p50']:>10.0f}"
+        )
+    return "\n".join(lines)
+
+
+def fault_figures(recorder: Recorder) -> list[dict[str, Any]]:
+    """One row per recovery and strategy of forks that were made to fail; times in µs."""
+    rows = []
+    for recovery in Recovery:
+        for strategy in STRATEGIES:
+            text = FaultKey(strategy, recovery.name).text()
+            wire, undo, idle = (
+                merged(recorder.slices(what, [text])[0]) for what in (FAULT_WIRE, UNDO, IDLE_WIRE)
+            )
+            if not wire.total + idle.total:
+                continue
+            rows.append(
+                {
+                    "recovery": recovery.name,
+                    "strategy": strategy,
+                    "failed": wire.total,
+                    "not_a_step": idle.total,
+                    "wire_us_p50": wire.quantile(0.5) / 1e3 if wire.total else None,
+                    "wire_us_p99": wire.quantile(0.99) / 1e3 if wire.total else None,
+                    "undo_us_p50": undo.quantile(0.5) / 1e3 if undo.total else None,
+                    "undo_us_p99": undo.quantile(0.99) / 1e3 if undo.total else None,
+                }
+            )
+    return rows
+
+
+def fault_table(recorder: Recorder) -> str:
+    """The rows as text; empty when no fork had a fault."""
+    rows = fault_figures(recorder)
+    if not rows:
+        return ""
+    lines = [
+        f"{'undone by':<11}{'strategy':<13}{'failed':>8}{'not a step':>12}"
+        f"{'wire p50':>10}{'wire p99':>10}{'undo p50':>10}{'undo p99':>10}  in µs"
+    ]
+    for row in rows:
+        times = (row[name] for name in ("wire_us_p50", "wire_us_p99", "undo_us_p50", "undo_us_p99"))
+        shown = "".join(f"{'-' if time is None else f'{time:.1f}':>10}" for time in times)
+        lines.append(
+            f"{row['recovery']:<11}{row['strategy']:<13}{row['failed']:>8,}"
+            f"{row['not_a_step']:>12,}{shown}"
         )
     return "\n".join(lines)

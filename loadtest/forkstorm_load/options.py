@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from locust.argument_parser import LocustArgumentParser
 
 from forkstorm_load.layouts import layout_text, parse_names
+from forkstorm_load.plan import FAULT_RECOVERIES, FAULT_SITES, RANDOM, FaultPlan
 from forkstorm_load.seed import STRATEGIES
 
 CLOSED, OPEN = "closed", "open"
@@ -43,6 +44,9 @@ def add_arguments(parser: LocustArgumentParser) -> None:
     )
     add("--levels", type=int, default=2, help="levels of children below the layout")
     add("--touches", type=int, default=1, help="Map and Unmap pairs in each child")
+    add("--fault-rate", type=float, default=0.0, help="this share of all forks is to fail")
+    add("--fault-site", choices=FAULT_SITES, default=RANDOM, help="the step they fail at")
+    add("--fault-recovery", choices=FAULT_RECOVERIES, default=RANDOM, help="how they are undone")
     add("--storm-seed", type=int, default=1, help="what is planned is drawn from this seed")
     add("--child-ttl-s", type=float, default=60.0, help="the server ends a child after this")
     add("--result-json", default="", include_in_web_ui=False, help="where the merged result goes")
@@ -60,6 +64,7 @@ class StormOptions:
     in_flight: int
     levels: int
     touches: int
+    faults: FaultPlan
     seed: int
     child_ttl_s: float
     result_json: str
@@ -75,6 +80,8 @@ class StormOptions:
             _at_least(namespace, name, 0)
         for name in ("levels", "child_ttl_s"):
             _at_least(namespace, name, 1)
+        if not 0 <= namespace.fault_rate <= 1:
+            raise ValueError(f"--fault-rate: {namespace.fault_rate} is no share, 0 to 1")
         if namespace.rate <= 0:
             raise ValueError(f"--rate: {namespace.rate} is not a rate")
         return cls(
@@ -86,6 +93,7 @@ class StormOptions:
             in_flight=namespace.in_flight or _IN_FLIGHT_DEFAULT[namespace.pacing],
             levels=namespace.levels,
             touches=namespace.touches,
+            faults=FaultPlan(namespace.fault_rate, namespace.fault_site, namespace.fault_recovery),
             seed=namespace.storm_seed,
             child_ttl_s=namespace.child_ttl_s,
             result_json=namespace.result_json,

@@ -5,7 +5,11 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
+from forkstorm import AuditReport
+
+from forkstorm_load.figures import fault_figures
 from forkstorm_load.measure import STEAL_MAX, Control, Series
 from forkstorm_load.recorder import CLIENT_CPU_MAX, PING_WIRE, WIRE, ForkKey, Recorder, WorkSum
 from forkstorm_load.seed import STRATEGIES
@@ -58,6 +62,12 @@ class StormOutcome:
     errors: Sequence[str]
     client_cpu: float
     ping: LogHistogram
+    # Per recovery and strategy (figures.fault_figures); empty without a fault rate.
+    faults: Sequence[Mapping[str, Any]] = ()
+
+    def faulted(self, what: str) -> int:
+        """Forks with a fault: that "failed", or whose fault was "not_a_step"."""
+        return sum(row[what] for row in self.faults)
 
 
 @dataclass(frozen=True)
@@ -71,6 +81,9 @@ class Outcome:
     sizes: Sequence[LayoutOutcome]
     layouts: Sequence[LayoutOutcome]
     storm: StormOutcome
+    # What the audit after a storm with faults found allocated and not reachable, by kind; empty
+    # when there is nothing, None when there was no audit or other calls ran.
+    leaks: Mapping[str, int] | None = None
 
     @property
     def too_noisy(self) -> bool:
@@ -84,7 +97,7 @@ class Outcome:
 
     @property
     def valid(self) -> bool:
-        return not (self.too_noisy or self.client_too_busy or self.storm.failures)
+        return not (self.too_noisy or self.client_too_busy or self.storm.failures or self.leaks)
 
     def fit(self, strategy: str) -> LineFit:
         """T(n) over the seed's sizes."""
@@ -126,7 +139,28 @@ def storm_outcome(result: Mapping[str, object], recorder: Recorder) -> StormOutc
     assert isinstance(seconds, float)
     assert isinstance(errors, list)
     ping = merged(recorder.slices(PING_WIRE, [PING_WIRE])[0])
-    return StormOutcome(requests, failures, seconds, errors, recorder.client_cpu, ping)
+    return StormOutcome(
+        requests,
+        failures,
+        seconds,
+        errors,
+        recorder.client_cpu,
+        ping,
+        fault_figures(recorder),
+    )
+
+
+def leaks_of(audit: AuditReport) -> dict[str, int] | None:
+    """What is allocated and not reachable, by kind; None while other calls ran."""
+    if not audit.quiescent:
+        return None
+    found = {
+        "nodes": audit.allocated_node_count - audit.reachable_node_count,
+        "records": audit.allocated_record_count - audit.reachable_record_count,
+        "page tables": audit.page_table_count - audit.reachable_page_table_count,
+        "objects": audit.object_count - audit.reachable_object_count,
+    }
+    return {kind: count for kind, count in found.items() if count}
 
 
 def summary(outcome: Outcome) -> dict[str, object]:
@@ -151,6 +185,8 @@ def summary(outcome: Outcome) -> dict[str, object]:
         "requests": outcome.storm.requests,
         "failures": outcome.storm.failures,
         "client_cpu": outcome.storm.client_cpu,
+        "faults": [dict(row) for row in outcome.storm.faults],
+        "leaks": None if outcome.leaks is None else dict(outcome.leaks),
     }
 
 

@@ -10,6 +10,13 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+from forkstorm import FaultSite, ForkFault, Recovery
+
+# For a fault's site or recovery: another one each time.
+RANDOM = "random"
+FAULT_SITES = (RANDOM, *(site.alias for site in FaultSite))
+FAULT_RECOVERIES = (RANDOM, *(recovery.alias for recovery in Recovery))
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -41,6 +48,27 @@ def scenario_plan(
     while True:
         rng.shuffle(deck)
         yield from list(deck)
+
+
+@dataclass(frozen=True)
+class FaultPlan:
+    """Which forks are to fail: a share of all, at a step and undone by a design, by their aliases
+    or RANDOM."""
+
+    rate: float = 0.0
+    site: str = RANDOM
+    recovery: str = RANDOM
+
+    def draw(self, vma_count: int, rng: random.Random) -> ForkFault | None:
+        """The next fork's fault, at any of so many VMAs; None when it is to succeed."""
+        if not self.rate or rng.random() >= self.rate:
+            return None
+        sites, recoveries = list(FaultSite), list(Recovery)
+        site = rng.choice(sites) if self.site == RANDOM else FaultSite.parse(self.site)
+        recovery = (
+            rng.choice(recoveries) if self.recovery == RANDOM else Recovery.parse(self.recovery)
+        )
+        return ForkFault(site, rng.randrange(vma_count), recovery)
 
 
 def arrivals(rate_per_s: float, rng: random.Random) -> Iterator[float]:

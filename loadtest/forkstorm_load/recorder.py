@@ -36,6 +36,10 @@ def work_of(counts: WorkCounts) -> dict[str, int]:
 WIRE, CORE, LOCK_WAIT = "wire", "core", "lock_wait"
 PING_WIRE = "ping"
 
+# Of forks that were made to fail: their wire latency, and the undo inside the server. Of those
+# whose fault found no such step, and which succeeded: their wire latency.
+FAULT_WIRE, UNDO, IDLE_WIRE = "fault_wire", "undo", "idle_fault_wire"
+
 # Above half a core a client measures its own queue (docs/storm.md).
 CLIENT_CPU_MAX = 0.5
 
@@ -58,6 +62,17 @@ class ForkKey:
     def parse(cls, text: str) -> ForkKey:
         strategy, layout, level = text.split("|")
         return cls(strategy, layout, int(level))
+
+
+@dataclass(frozen=True)
+class FaultKey:
+    """Forks with a fault that may be counted together; the recovery by its name."""
+
+    strategy: str
+    recovery: str
+
+    def text(self) -> str:
+        return f"{self.strategy}|{self.recovery}"
 
 
 @dataclass
@@ -83,7 +98,7 @@ class Recorder:
     """The measurements of one run, in this process or merged from all. Not for threads."""
 
     def __init__(self) -> None:
-        # By what is measured, by ForkKey text, by slice of time.
+        # By what is measured, by the text of a ForkKey or FaultKey, by slice of time.
         self.histograms: dict[str, dict[str, dict[int, LogHistogram]]] = {}
         self.work: dict[str, WorkSum] = {}
         self.cpu: dict[str, float] = {}
@@ -103,6 +118,16 @@ class Recorder:
         for what, value in ((WIRE, wire_ns), (CORE, core_ns), (LOCK_WAIT, lock_wait_ns)):
             self._histogram(what, text, self._slice()).add(value)
         self.work.setdefault(text, WorkSum()).add(vma_count, work)
+
+    def fault(self, key: FaultKey, wire_ns: int, undo_ns: int) -> None:
+        """One fork that failed as it was told to; undo_ns 0: before there was anything to undo."""
+        self._histogram(FAULT_WIRE, key.text(), self._slice()).add(wire_ns)
+        if undo_ns:
+            self._histogram(UNDO, key.text(), self._slice()).add(undo_ns)
+
+    def idle_fault(self, key: FaultKey, wire_ns: int) -> None:
+        """One fork that was told to fail at a step which it does not take."""
+        self._histogram(IDLE_WIRE, key.text(), self._slice()).add(wire_ns)
 
     def ping(self, wire_ns: int) -> None:
         self._histogram(PING_WIRE, PING_WIRE, self._slice()).add(wire_ns)

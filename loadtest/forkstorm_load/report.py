@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from forkstorm_load.measure import CONTROL_TOLERANCE, STEAL_MAX
 from forkstorm_load.outcome import LayoutOutcome, Outcome, Side
@@ -41,6 +42,7 @@ def report_lines(outcome: Outcome) -> list[str]:
         *_layout_lines(outcome.layouts),
         "",
         _storm_line(outcome),
+        *_fault_lines(outcome),
         *verdict_lines(outcome),
     ]
 
@@ -163,11 +165,36 @@ def _storm_line(outcome: Outcome) -> str:
     )
 
 
+def _fault_lines(outcome: Outcome) -> list[str]:
+    """A line for all and one per recovery; nothing without a fault rate."""
+    storm = outcome.storm
+    if not storm.faults:
+        return []
+    failed, idle = storm.faulted("failed"), storm.faulted("not_a_step")
+    audit = "no audit: other calls ran"
+    if outcome.leaks is not None:
+        audit = "audit: LEAKS" if outcome.leaks else "audit: no leak"
+    lines = [f"Faults: {failed:,} forks failed as planned, for {idle:,} it was no step · {audit}"]
+    for recovery in dict.fromkeys(row["recovery"] for row in storm.faults):
+        rows = [row for row in storm.faults if row["recovery"] == recovery]
+        times = " · ".join(_undo_times(row) for row in rows if row["undo_us_p50"] is not None)
+        lines.append(f"  undo by {recovery}, p50/p99 µs: {times or 'none'}")
+    return lines
+
+
+def _undo_times(row: Mapping[str, Any]) -> str:
+    times = "/".join(_three_digits(row[f"undo_us_{q}"]) for q in ("p50", "p99"))
+    return f"{row['strategy'].split('_')[0]} {times}"
+
+
 def verdict(outcome: Outcome) -> str:
     """One or two sentences, computed from the figures above them."""
     if outcome.storm.failures:
         first = outcome.storm.errors[0] if outcome.storm.errors else "unknown"
         return f"none, because {outcome.storm.failures:,} requests failed; the first: {first[:200]}"
+    if outcome.leaks:
+        left = ", ".join(f"{count:,} {kind}" for kind, count in outcome.leaks.items())
+        return f"none, because forks that failed left something behind: {left}."
     if outcome.too_noisy:
         return (
             "none, because the machine was too noisy: an A/A difference must lie within "

@@ -16,10 +16,11 @@ from pathlib import Path
 from typing import Any
 
 import forkstorm
+from forkstorm import Advice, TouchAccess, VmFlag
 from locust.env import Environment
 from locust.runners import MasterRunner, WorkerRunner
 
-from forkstorm_load.figures import console_table, fork_figures
+from forkstorm_load.figures import console_table, fault_table, fork_figures
 from forkstorm_load.layouts import layout_label, layout_text
 from forkstorm_load.options import StormOptions
 from forkstorm_load.recorder import CLIENT_CPU_MAX, CpuClock, Recorder
@@ -31,6 +32,9 @@ _LAYOUT_TTL_S = 24 * 3600.0
 # Users finish their scenario when a run is stopped, so that no fork is cut off in the air.
 _STOP_TIMEOUT_S = 5.0
 _REPORT_KEY = "forkstorm"
+# Of a layout that is to fail: one VMA in so many is DONTCOPY, so many at most have a page.
+_DONTFORK_EVERY = 16
+_WRITTEN_MAX = 100
 
 
 class Run:
@@ -51,6 +55,12 @@ class Run:
                 )
                 for layout in options.layouts
             }
+            if options.faults.rate:
+                for space in self.spaces.values():
+                    make_fallible(space)
+            self.vma_counts = {
+                label: space.info().vma_count for label, space in self.spaces.items()
+            }
         except BaseException:
             self.close()
             raise
@@ -61,6 +71,18 @@ class Run:
             self.client.exit_labelled(self.labels)
         finally:
             self.client.close()
+
+
+def make_fallible(space: forkstorm.AddressSpace) -> None:
+    """Gives a layout what forks fail at: VMAs with written pages, and some that are not copied."""
+    vmas = [vma for vma in space.vmas() if vma.name != "[vsyscall]"]
+    for vma in vmas[_DONTFORK_EVERY - 1 :: _DONTFORK_EVERY]:
+        space.advise(vma.start, vma.end - vma.start, Advice.DONTFORK)
+    writable = [
+        vma for vma in vmas if vma.vm_flags & (VmFlag.WRITE | VmFlag.SHARED) == VmFlag.WRITE
+    ]
+    for vma in writable[:: 1 + len(writable) // _WRITTEN_MAX]:
+        space.touch(vma.start, TouchAccess.WRITE, 1)
 
 
 class Storm:
@@ -126,6 +148,8 @@ class Storm:
             return
         if self.recorder.work:
             print(f"\nForks inside the server:\n{console_table(self.recorder)}\n", flush=True)
+        if table := fault_table(self.recorder):
+            print(f"Forks that were made to fail:\n{table}\n", flush=True)
         if self.recorder.client_cpu > CLIENT_CPU_MAX:
             _log.warning(
                 "INVALID RUN: a load process used %.2f cores, more than %.2f: its latencies are its"

@@ -22,7 +22,8 @@ import forkstorm
 
 from forkstorm_load.layouts import SEED_PREFIX, SELF, live_layout, real_layouts, seed_layout
 from forkstorm_load.measure import Control, Series, StealClock, control_of, sample_rounds
-from forkstorm_load.outcome import Outcome, layout_outcome, storm_outcome
+from forkstorm_load.outcome import Outcome, layout_outcome, leaks_of, storm_outcome
+from forkstorm_load.plan import FaultPlan
 from forkstorm_load.progress import Advance, StageDisplay
 from forkstorm_load.recorder import Recorder
 from forkstorm_load.seed import STRATEGIES, VMA_COUNTS
@@ -38,6 +39,8 @@ _LONGER, _LONGER_BLOCKS = 2.0, 1.5
 _LAYOUT_TTL_S = 3600.0
 # Locust's start, and its stop with stragglers.
 _LOCUST_GRACE_S = 40.0
+# How long an audit waits for a moment without other calls.
+_AUDIT_S = 5.0
 
 
 class StormError(Exception):
@@ -55,6 +58,7 @@ class Settings:
     # A running server, or None to start one.
     address: str | None
     output: Path
+    faults: FaultPlan
 
 
 def run_storm(settings: Settings, display: StageDisplay) -> Outcome:
@@ -76,6 +80,10 @@ def run_storm(settings: Settings, display: StageDisplay) -> Outcome:
             result = _locust(
                 settings, server.address, [layout.option for layout in layouts], advance
             )
+        leaks = None
+        if settings.faults.rate:
+            with display.stage("audit") as advance:
+                leaks = _audit(server.address, advance)
     recorder = Recorder()
     recorder.merge(result)
     outcomes = {}
@@ -90,6 +98,7 @@ def run_storm(settings: Settings, display: StageDisplay) -> Outcome:
         sizes=[outcomes[f"{SEED_PREFIX}{count}"] for count in VMA_COUNTS],
         layouts=[outcomes[label] for label in outcomes if not label.startswith(SEED_PREFIX)],
         storm=storm_outcome(result, recorder),
+        leaks=leaks,
     )
 
 
@@ -146,6 +155,19 @@ def _describe(server: forkstorm.ServerInfo) -> str:
         f"{server.version}, {server.core_build} core, {len(server.workers)} workers; "
         f"{host.cpu_model}, {host.cpu_count} CPUs, Linux {host.kernel}"
     )
+
+
+def _audit(address: str, advance: Advance) -> dict[str, int] | None:
+    """What is left of everything, as soon as the server is quiet; None if it never is."""
+    with forkstorm.connect(address, retries=0) as client:
+        started = time.monotonic()
+        while (passed := time.monotonic() - started) < _AUDIT_S:
+            leaks = leaks_of(client.audit())
+            if leaks is not None:
+                return leaks
+            advance(passed / _AUDIT_S)
+            time.sleep(0.1)
+    return None
 
 
 def measure_control(
@@ -220,4 +242,6 @@ def _locust_command(
         *("--html", str(output / "locust.html"), "--csv", str(output / "locust")),
         *("--layouts", ",".join(layouts), "--think-ms", str(settings.think_ms)),
         *("--storm-seed", str(settings.seed), "--result-json", str(result)),
+        *("--fault-rate", str(settings.faults.rate), "--fault-site", settings.faults.site),
+        *("--fault-recovery", settings.faults.recovery),
     ]

@@ -6,6 +6,9 @@ wire latency is a Locust request named after strategy and layout; Map, Unmap, Ex
 requests of their own. Closed pacing thinks between scenarios. Open pacing sends on a seeded
 schedule and measures a scenario's first fork from the intended time: a stalled server cannot hide
 by not being asked.
+
+With a fault rate some forks are told to fail. One that does is a request "fork fault" without an
+exception, and is made once more without the fault; its time is in no figure of other forks.
 """
 
 from __future__ import annotations
@@ -17,13 +20,21 @@ from collections.abc import Iterator
 from typing import Any, ClassVar
 
 import gevent
-from forkstorm import DEFAULT_ADDRESS, AddressSpace
+from forkstorm import (
+    DEFAULT_ADDRESS,
+    AddressSpace,
+    ForkFailure,
+    ForkFault,
+    ForkResult,
+    ForkstormError,
+    Recovery,
+)
 from gevent.pool import Pool
 from locust import User, task
 
 from forkstorm_load.options import OPEN
 from forkstorm_load.plan import PING, Cell, arrivals, random_stream, scenario_plan
-from forkstorm_load.recorder import ForkKey, work_of
+from forkstorm_load.recorder import FaultKey, ForkKey, work_of
 from forkstorm_load.run import Run, Storm
 
 _PAGE = 4096
@@ -33,6 +44,14 @@ _DRAIN_S = 5.0
 
 class StepFailed(Exception):
     """A request failed and has been reported to Locust; the scenario ends here."""
+
+
+class FailedAsPlanned(Exception):
+    """A fork failed where its fault said, after so many nanoseconds."""
+
+    def __init__(self, failure: ForkFailure, elapsed_ns: int) -> None:
+        super().__init__(failure)
+        self.failure, self.elapsed_ns = failure, elapsed_ns
 
 
 class ForkStormUser(User):
@@ -131,11 +150,33 @@ class Scenario:
 
     def _fork(self, parent: AddressSpace, level: int, intended_ns: int | None) -> AddressSpace:
         key = ForkKey(self._cell.strategy, self._cell.layout, level)
-        name = f"{key.strategy} {key.layout}" + (f" level {level}" if level > 1 else "")
-        with self._request("fork", name, intended_ns) as elapsed:
+        fault = self._run.options.faults.draw(self._run.vma_counts[key.layout], self._random)
+        if fault is None:
+            return self._fork_once(parent, key, intended_ns)
+        try:
+            return self._fork_once(parent, key, intended_ns, fault)
+        except FailedAsPlanned as told:
+            self._run.recorder.fault(_kind(key, fault), told.elapsed_ns, told.failure.undo_ns)
+        return self._fork_once(parent, key, None)
+
+    def _fork_once(
+        self,
+        parent: AddressSpace,
+        key: ForkKey,
+        intended_ns: int | None,
+        fault: ForkFault | None = None,
+    ) -> AddressSpace:
+        name = f"{key.strategy} {key.layout}" + (f" level {key.level}" if key.level > 1 else "")
+        options = self._run.options
+        result: ForkResult[AddressSpace]
+        with self._request("fork", name, intended_ns, fault) as elapsed:
             result = parent.fork(
-                key.strategy, labels=self._run.labels, ttl_s=self._run.options.child_ttl_s
+                key.strategy, labels=self._run.labels, ttl_s=options.child_ttl_s, fault=fault
             )
+        if fault is not None:
+            # No step of this fork, which is no sample of the forks without a fault either.
+            self._run.recorder.idle_fault(_kind(key, fault), elapsed[0])
+            return result.child
         self._run.recorder.fork(
             key,
             wire_ns=elapsed[0],
@@ -160,8 +201,15 @@ class Scenario:
         self._run.recorder.ping(elapsed[0])
 
     @contextlib.contextmanager
-    def _request(self, kind: str, name: str, intended_ns: int | None = None) -> Iterator[list[int]]:
-        """Times the block as a Locust request; StepFailed when it fails. Yields room for the ns."""
+    def _request(
+        self,
+        kind: str,
+        name: str,
+        intended_ns: int | None = None,
+        fault: ForkFault | None = None,
+    ) -> Iterator[list[int]]:
+        """Times the block as a Locust request; StepFailed when it fails, FailedAsPlanned when it
+        was to. Yields room for the ns."""
         elapsed = [0]
         start_ns = intended_ns if intended_ns is not None else time.perf_counter_ns()
         failure: Exception | None = None
@@ -170,6 +218,9 @@ class Scenario:
         except Exception as error:
             failure = error
         elapsed[0] = time.perf_counter_ns() - start_ns
+        planned = _planned(failure, fault)
+        if planned is not None:
+            kind, failure = "fork fault", None
         self._fire(
             request_type=kind,
             name=name,
@@ -178,5 +229,22 @@ class Scenario:
             exception=failure,
             context={},
         )
+        if planned is not None:
+            raise FailedAsPlanned(planned, elapsed[0])
         if failure is not None:
             raise StepFailed from failure
+
+
+def _kind(key: ForkKey, fault: ForkFault) -> FaultKey:
+    recovery = fault.recovery
+    assert isinstance(recovery, Recovery)
+    return FaultKey(key.strategy, recovery.name)
+
+
+def _planned(failure: Exception | None, fault: ForkFault | None) -> ForkFailure | None:
+    """What a fork tells that failed where its fault said; None for any other failure."""
+    if fault is None or not isinstance(failure, ForkstormError) or failure.fork is None:
+        return None
+    told = failure.fork
+    as_planned = failure.limit == "fault" and told.undone_vma_count == told.duplicated_vma_count
+    return told if as_planned and told[:2] == fault[:2] else None

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 import numpy as np
-from forkstorm import ForkBlock, ForkStrategy, WorkCounts
+from forkstorm import ForkBlock, ForkStrategy, Recovery, WorkCounts
+from forkstorm_load.figures import fault_figures
 from forkstorm_load.measure import Control, Series, control_of
 from forkstorm_load.outcome import Outcome, StormOutcome, layout_outcome
-from forkstorm_load.recorder import WORK_COUNTS, ForkKey, Recorder
+from forkstorm_load.recorder import WORK_COUNTS, FaultKey, ForkKey, Recorder
 from forkstorm_load.seed import BULK_INSERT, STRATEGIES, TREE_DUP, VMA_COUNTS
 from forkstorm_load.stats import LogHistogram
 
@@ -100,12 +101,27 @@ def wire_recorder(labels: dict[str, int], extra_ns: float = 0.0) -> Recorder:
     return recorder
 
 
+def faulty_recorder(count: int) -> Recorder:
+    """So many forks that failed of every strategy and recovery, and half as many that did not."""
+    recorder = Recorder()
+    for strategy in STRATEGIES:
+        for recovery in Recovery:
+            key = FaultKey(strategy, recovery.name)
+            for i in range(count):
+                recorder.fault(key, 1_000_000 + i, 20_000)
+                if i % 2:
+                    recorder.idle_fault(key, 2_000_000)
+    return recorder
+
+
 def outcome(
     control: Control | None = None,
     failures: int = 0,
     client_cpu: float = 0.3,
     steal: float = 0.001,
     extra_ns: float = 0.0,
+    faults: int = 0,
+    leaks: dict[str, int] | None = None,
 ) -> Outcome:
     labels = {f"seed:{n}": n for n in VMA_COUNTS} | REAL
     recorder = wire_recorder(labels, extra_ns)
@@ -126,5 +142,7 @@ def outcome(
             ["fork TREE_DUP bash: RESOURCE_EXHAUSTED"] if failures else [],
             client_cpu,
             ping,
+            fault_figures(faulty_recorder(faults)),
         ),
+        leaks=leaks,
     )

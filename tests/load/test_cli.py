@@ -42,10 +42,12 @@ def run(
         (outcome(control=NOISY), 0, 3),
         (outcome(client_cpu=0.8), 0, 3),
         (outcome(failures=2), 1, 1),
+        (outcome(faults=3, leaks={}), 0, 0),
+        (outcome(faults=3, leaks={"nodes": 1}), 1, 1),
         (ServerError("no server"), 1, 1),
         (KeyboardInterrupt(), 130, 130),
     ],
-    ids=["clean", "noisy", "busy", "failed", "no server", "interrupted"],
+    ids=["clean", "noisy", "busy", "failed", "faults", "leak", "no server", "interrupted"],
 )
 def test_exit_codes(
     monkeypatch: pytest.MonkeyPatch,

@@ -14,6 +14,7 @@ from forkstorm_load.measure import (
     control_of,
     sample_rounds,
 )
+from forkstorm_load.plan import FaultPlan
 from forkstorm_load.progress import Advance, StageDisplay
 from forkstorm_load.seed import BULK_INSERT, STRATEGIES, TREE_DUP
 from forkstorm_load.storm import Settings, measure_control
@@ -79,7 +80,7 @@ class StageNames(StageDisplay):
 @pytest.mark.parametrize("noise", [0.01, 1.5])
 def test_an_unclean_control_samples_longer(noise: float) -> None:
     series = {f"seed:{n}": Series(FakeSpace(n, noise), n) for n in (21, 421, 6421)}
-    settings = Settings(0.2, 1, 1.0, 1, None, Path())
+    settings = Settings(0.2, 1, 1.0, 1, None, Path(), FaultPlan())
     display = StageNames()
     control = measure_control(series, settings, display)
     longer = "A/A control is not clean: sampling longer"

@@ -6,7 +6,15 @@ from collections import Counter
 from itertools import islice
 
 import pytest
-from forkstorm_load.plan import PING, Cell, arrivals, random_stream, scenario_plan
+from forkstorm import FaultSite, Recovery
+from forkstorm_load.plan import (
+    PING,
+    Cell,
+    FaultPlan,
+    arrivals,
+    random_stream,
+    scenario_plan,
+)
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -48,3 +56,23 @@ def test_arrivals_are_a_poisson_process_of_the_rate() -> None:
     gaps = [b - a for a, b in zip([0.0, *times], times, strict=False)]
     # Of an exponential distribution, the share 1/e lies beyond the mean.
     assert sum(gap > 1 / 50 for gap in gaps) / len(gaps) == pytest.approx(0.3679, abs=0.02)
+
+
+def test_faults_are_a_share_of_all_forks_and_fall_on_every_vma() -> None:
+    rng = random_stream(1, "faults")
+    drawn = [FaultPlan(0.2).draw(10, rng) for _ in range(10_000)]
+    faults = [fault for fault in drawn if fault is not None]
+    assert len(faults) / len(drawn) == pytest.approx(0.2, abs=0.02)
+    assert {fault.site for fault in faults} == set(FaultSite)
+    assert {fault.recovery for fault in faults} == set(Recovery)
+    ordinals = Counter(fault.ordinal for fault in faults)
+    assert sorted(ordinals) == list(range(10))
+    assert max(ordinals.values()) < 1.5 * min(ordinals.values())
+
+
+def test_faults_are_as_told() -> None:
+    rng = random_stream(1)
+    for _ in range(20):
+        assert FaultPlan().draw(10, rng) is None
+        fault = FaultPlan(1.0, "vma-record", "marker").draw(1, rng)
+        assert fault == (FaultSite.VMA_RECORD, 0, Recovery.MARKER)

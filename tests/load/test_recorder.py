@@ -7,7 +7,17 @@ import json
 import locust.stats
 import pytest
 from forkstorm_load.locust_stats import bucket_response_time
-from forkstorm_load.recorder import CORE, WIRE, CpuClock, ForkKey, Recorder
+from forkstorm_load.recorder import (
+    CORE,
+    FAULT_WIRE,
+    IDLE_WIRE,
+    UNDO,
+    WIRE,
+    CpuClock,
+    FaultKey,
+    ForkKey,
+    Recorder,
+)
 from forkstorm_load.stats import merged
 from hypothesis import given
 from hypothesis import strategies as st
@@ -44,6 +54,23 @@ def test_the_master_has_what_all_workers_recorded(
             )
             assert found == expected
         assert master.work.get(key.text()) == alone.work.get(key.text())
+
+
+def test_faults_are_merged_and_are_no_forks() -> None:
+    master, workers = Recorder(), (Recorder(), Recorder())
+    keys = FaultKey("A", "MARKER"), FaultKey("B", "IMMEDIATE")
+    for worker in workers:
+        worker.fault(keys[0], 1000, 100)
+        worker.fault(keys[0], 1000, 0)  # Failed before there was anything to undo.
+        worker.idle_fault(keys[1], 2000)
+        master.merge(json.loads(json.dumps(worker.take())))
+    (wire,), (undo,), (idle,) = (
+        [merged(parts).total for parts in master.slices(what, [key.text()])]
+        for what, key in ((FAULT_WIRE, keys[0]), (UNDO, keys[0]), (IDLE_WIRE, keys[1]))
+    )
+    assert (wire, undo, idle) == (4, 2, 2)
+    assert WIRE not in master.histograms
+    assert not master.work
 
 
 @given(st.sampled_from(KEYS))

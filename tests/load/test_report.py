@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
+from forkstorm import Recovery
 from forkstorm_load.measure import Control
 from forkstorm_load.outcome import Outcome, summary
 from forkstorm_load.picture import draw
@@ -23,13 +25,15 @@ def clean() -> Outcome:
     return outcome()
 
 
-@pytest.mark.parametrize("made", ["clean", "noisy", "failed", "busy"])
+@pytest.mark.parametrize("made", ["clean", "noisy", "failed", "busy", "faults", "leak"])
 def test_the_report_fits_a_screen(made: str, clean: Outcome) -> None:
     one = {
         "clean": lambda: clean,
         "noisy": lambda: outcome(control=NOISY),
         "failed": lambda: outcome(failures=3),
         "busy": lambda: outcome(client_cpu=0.8),
+        "faults": lambda: outcome(control=NOISY, faults=1200, leaks={}),
+        "leak": lambda: outcome(faults=1, leaks={"nodes": 3, "records": 7, "page tables": 12}),
     }[made]()
     lines = report_lines(one)
     assert len(lines) <= 39  # and one more for where the files are
@@ -92,10 +96,38 @@ def test_failed_requests_are_named() -> None:
     assert "RESOURCE_EXHAUSTED" in verdict(failed)
 
 
+def test_forks_that_were_to_fail_are_told_apart(clean: Outcome) -> None:
+    assert not any("Faults" in line for line in report_lines(clean))
+    faulty = outcome(faults=12, leaks={})
+    lines = report_lines(faulty)
+    (at,) = (i for i, line in enumerate(lines) if line.startswith("Faults: "))
+    assert "72 forks failed as planned" in lines[at]
+    assert "for 36 it was no step" in lines[at]
+    assert "audit: no leak" in lines[at]
+    assert [line.split(",")[0] for line in lines[at + 1 : at + 4]] == [
+        f"  undo by {recovery.name}" for recovery in Recovery
+    ]
+    assert re.search(r"p50/p99 µs: BULK 20\.\d/20\.\d · TREE 20\.\d/20\.\d$", lines[at + 2])
+    assert "failures: none" in lines[at - 1]
+    assert faulty.valid
+    found = json.loads(json.dumps(summary(faulty), allow_nan=False))
+    assert found["leaks"] == {}
+    assert {row["failed"] for row in found["faults"]} == {12}
+
+
+def test_a_leak_is_a_failure() -> None:
+    leaking = outcome(faults=12, leaks={"page tables": 3})
+    assert not leaking.valid
+    assert "left something behind: 3 page tables" in verdict(leaking)
+    assert any("audit: LEAKS" in line for line in report_lines(leaking))
+    assert any("no audit: other calls ran" in line for line in report_lines(outcome(faults=1)))
+
+
 def test_the_summary_has_its_keys(clean: Outcome) -> None:
     found = json.loads(json.dumps(summary(clean), allow_nan=False))
     assert set(found) == {
         *("sizes", "valid", "fit", "layouts", "requests", "failures", "client_cpu"),
+        *("faults", "leaks"),
     }
     assert [size["vma_count"] for size in found["sizes"]] == list(VMA_COUNTS)
     for size in [*found["sizes"], *found["layouts"]]:

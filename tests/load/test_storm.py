@@ -19,7 +19,9 @@ import forkstorm
 import psutil
 import pytest
 import requests
-from forkstorm_load.recorder import CORE, PING_WIRE, WIRE
+from forkstorm_load.figures import fault_figures
+from forkstorm_load.outcome import leaks_of
+from forkstorm_load.recorder import CORE, PING_WIRE, WIRE, Recorder
 from forkstorm_load.seed import STRATEGIES, VMA_COUNTS
 from forkstorm_load.server import own_server, stop
 
@@ -97,6 +99,35 @@ def test_a_headless_storm(address: str, tmp_path: Path) -> None:
     medians = [float(row.split(",")[11]) for row in rows[1:] if row.startswith("fork")]
     assert medians
     assert any(median != round(median) for median in medians)
+
+
+def test_a_storm_with_faults_leaves_nothing(address: str, tmp_path: Path) -> None:
+    result = tmp_path / "result.json"
+    process = locust(
+        *(address, "--headless", "-u", "4", "-r", "4", "-t", "4s", "--think-ms", "10"),
+        *("--layouts", "java17,seed:421", "--fault-rate", "0.4", "--result-json", str(result)),
+    )
+    output = finish(process)
+    assert process.returncode == 0, output
+    assert "Forks that were made to fail" in output
+    assert "LEAK" not in output
+    found = json.loads(result.read_text())
+    assert found["failures"] == 0, found["errors"]
+    recorder = Recorder()
+    recorder.merge(found)
+    rows = fault_figures(recorder)
+    # The right share, of both strategies and undone in all ways; not all faults are a step.
+    faults = sum(row["failed"] + row["not_a_step"] for row in rows)
+    forks = forks_in(found, "") + sum(row["not_a_step"] for row in rows)
+    assert 0.2 < faults / forks < 0.6
+    assert {(row["strategy"], row["recovery"]) for row in rows if row["failed"]} == {
+        (strategy, recovery.name) for strategy in STRATEGIES for recovery in forkstorm.Recovery
+    }
+    assert any(row["not_a_step"] for row in rows)
+    with forkstorm.connect(address) as client:
+        wait_for(lambda: leaks_of(client.audit()) is not None)
+        assert leaks_of(client.audit()) == {}
+        assert not list(client.list())
 
 
 def test_an_open_loop_storm_keeps_its_schedule(address: str, tmp_path: Path) -> None:

@@ -9,8 +9,10 @@ from typing import Any
 
 import gevent
 import pytest
-from forkstorm import WorkCounts
+from forkstorm import FaultSite, ForkFault, WorkCounts
+from forkstorm.errors import NoMemory
 from forkstorm_load import options
+from forkstorm_load.figures import fault_figures
 from forkstorm_load.options import StormOptions
 from forkstorm_load.plan import PING, Cell
 from forkstorm_load.recorder import CORE, PING_WIRE, WIRE, Recorder
@@ -28,6 +30,11 @@ def parse(*arguments: str) -> StormOptions:
     return StormOptions.parse(parser.parse_args(list(arguments)))
 
 
+# At these sites the fake's forks do not fail, and at this one for want of memory.
+NO_STEP = (FaultSite.DONTCOPY_ERASE,)
+UNPLANNED = FaultSite.TREE_NODE
+
+
 class FakeSpace:
     """A space that counts what is done to it and its descendants."""
 
@@ -39,8 +46,14 @@ class FakeSpace:
         if what == self._fail:
             raise MemoryError(what)
 
-    def fork(self, strategy: str, **_: Any) -> SimpleNamespace:
+    def fork(self, strategy: str, *, fault: ForkFault | None = None, **_: Any) -> SimpleNamespace:
         self._do("fork")
+        if fault is not None and fault.site not in NO_STEP:
+            assert isinstance(fault.site, FaultSite)
+            told = {"fault_site": fault.site.name, "fault_ordinal": str(fault.ordinal)}
+            told |= {"duplicated_vma_count": "3", "undone_vma_count": "3", "undo_ns": "7000"}
+            limit = "" if fault.site == UNPLANNED else "fault"
+            raise NoMemory("no memory", limit=limit, metadata=told)
         gevent.sleep(self._fork_s)
         return SimpleNamespace(
             child=FakeSpace(self.log, self._fork_s, self._fail),
@@ -70,6 +83,7 @@ def fake_run(space: FakeSpace, *arguments: str) -> Any:
         recorder=Recorder(),
         client=SimpleNamespace(ping=lambda: None),
         spaces={"layout": space},
+        vma_counts={"layout": 21},
     )
 
 
@@ -148,6 +162,38 @@ def test_core_times_are_recorded_beside_the_wire() -> None:
     )
 
 
+def test_a_fork_that_was_to_fail_is_no_failure_and_made_again() -> None:
+    log: list[str] = []
+    site = ("--fault-site", "vma-record", "--fault-recovery", "immediate")
+    run = fake_run(FakeSpace(log), "--levels", "2", "--fault-rate", "1", *site)
+    played(run)
+    assert log == ["fork", "fork", "map", "unmap"] * 2 + ["exit"] * 2
+    kinds = [request["request_type"] for request in run.requests]
+    assert kinds[:4] == ["fork fault", "fork", "map", "unmap"]
+    assert not any(request["exception"] for request in run.requests)
+    (row,) = fault_figures(run.recorder)
+    assert (row["strategy"], row["recovery"], row["failed"]) == ("TREE_DUP", "IMMEDIATE", 2)
+    assert row["undo_us_p50"] == pytest.approx(7, rel=0.02)
+    assert sum(work.forks for work in run.recorder.work.values()) == 2
+
+
+def test_a_fault_that_is_no_step_is_counted_apart() -> None:
+    log: list[str] = []
+    run = fake_run(FakeSpace(log), "--fault-rate", "1", "--fault-site", "dontcopy-erase")
+    played(run)
+    assert log.count("fork") == log.count("exit") == 2
+    assert sum(row["not_a_step"] for row in fault_figures(run.recorder)) == 2
+    assert not run.recorder.work
+
+
+def test_a_fork_that_fails_for_want_of_memory_is_a_failure() -> None:
+    log: list[str] = []
+    run = fake_run(FakeSpace(log), "--fault-rate", "1", "--fault-site", UNPLANNED.alias)
+    played(run)
+    assert [request["request_type"] for request in run.requests if request["exception"]] == ["fork"]
+    assert fault_figures(run.recorder) == []
+
+
 def wire_times_ms(run: Any, play: Callable[[ForkStormUser], None]) -> list[float]:
     user = user_of(run, Environment(user_classes=[ForkStormUser]))
     play(user)
@@ -203,6 +249,7 @@ def test_an_open_loop_does_not_wait_for_answers() -> None:
         (("--levels", "0"), "--levels: 0 is less than 1"),
         (("--think-ms", "-1"), "--think-ms"),
         (("--pacing", "open", "--rate", "0"), "--rate"),
+        (("--fault-rate", "1.5"), "--fault-rate: 1.5 is no share"),
     ],
 )
 def test_bad_options_are_named(arguments: tuple[str, ...], says: str) -> None:
