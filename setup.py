@@ -13,6 +13,8 @@ BUILD = os.environ.get("FORKSTORM_BUILD", "release")
 MODULES = (
     "arena",
     "heap",
+    "extents",
+    "copying",
     "maple",
     "retire",
     "pages",
@@ -24,6 +26,8 @@ MODULES = (
     "store",
     "vma",
     "undo",
+    "dup_vma",
+    "dup_whole",
     "dup",
     "space",
     "placement",

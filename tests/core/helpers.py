@@ -5,6 +5,7 @@ import random
 from forkstormd.core.layout import SHARED_OBJECT
 from forkstormd.core.mm import MemoryManager
 from forkstormd.core.types import SpaceParams, VmaSpec
+from forkstormd.core.verify import references
 
 from . import linux, model
 
@@ -42,6 +43,8 @@ def assert_no_leak(mm: MemoryManager) -> None:
         audit.reachable_page_tables,
         audit.reachable_objects,
     )
+    assert audit.extent_blocks == audit.reachable_extent_blocks
+    assert references(mm) == []
 
 
 def runs_of_five(count: int, start: int = 0x1000_0000) -> list[VmaSpec]:

@@ -46,11 +46,11 @@ def tally() -> Iterator[Tally]:
 
 
 @pytest.mark.parametrize("inherited", [False, True])
-@pytest.mark.parametrize("layout", ["bash", "python3"])
+@pytest.mark.parametrize("layout", ["bash", "java17", "python3"])
 def test_nothing_is_left_of_a_failed_fork(
     mm: MemoryManager, tally: Tally, effort: int, layout: str, inherited: bool
 ) -> None:
-    scene = made_scene(mm, layout, inherited=inherited)
+    scene = made_scene(mm, layout, inherited=inherited, sparse=layout == "java17")
     before = Before.of(scene)
     ordinals = range(len(scene.areas) + 1)
     count = 1 + effort // (3 if layout == "bash" else 9)
@@ -94,7 +94,8 @@ def fires(scene: Scene, strategy: Strategy, fault: ForkFault) -> bool:
 
 def test_every_cell_fires_or_is_no_step_of_its_strategy(mm: MemoryManager) -> None:
     """The matrix of docs/faults.md is what forks do, and what the rules say."""
-    scene = made_scene(mm, "bash", inherited=True)
+    scene = made_scene(mm, "java17", inherited=True, sparse=True)
+    assert scene.is_shared()
     ordinals = range(len(scene.areas))
     fired, ruled = {}, {}
     for site, strategy, recovery in CELLS:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import statistics
 import time
+from itertools import product
 from pathlib import Path
 
 import click
@@ -23,6 +24,8 @@ from .scenes import Scene, made_scene
 SUMMARY = Path(__file__).parents[2] / "build" / "faults" / "summary.json"
 # How many ordinals there are to one that is tried.
 LAYOUTS = {"bash": 1, "node": 1, "python3": 1, "java17": 1, "chromium_renderer": 16}
+# Large enough to have a VMA of each special kind and be shared all the same.
+SPARSE = ("java17", "chromium_renderer")
 REAL = ("bash", "node")
 ARENA_SEEDS = 3
 CAPACITY_BYTES = 64 << 20
@@ -98,9 +101,11 @@ def main(layouts: tuple[str, ...]) -> None:
     tally = Tally()
     scenes: dict[str, dict[str, int]] = {}
     for name in layouts or LAYOUTS:
-        for inherited in (False, True):
+        for inherited, sparse in product((False, True), (False, True)):
+            if sparse and name not in SPARSE:
+                continue
             with room(CAPACITY_BYTES) as mm:
-                scene = made_scene(mm, name, inherited=inherited)
+                scene = made_scene(mm, name, inherited=inherited, sparse=sparse)
                 scenes[scene.name] = scene.counts() | {"ordinals_tried_1_in": LAYOUTS[name]}
                 before = tally.cases
                 exhaust(scene, tally, LAYOUTS[name])

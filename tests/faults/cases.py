@@ -30,6 +30,18 @@ from .scenes import Area, Scene
 
 CELLS = tuple(product(FaultSite, Strategy, Recovery))
 
+# What a strategy does not do: the records of an EXTENT_COPY come with its nodes; what a VMA has of
+# its own, and what holds it, SHARE puts off.
+LEFT_OUT = {
+    Strategy.EXTENT_COPY: (FaultSite.VMA_RECORD,),
+    Strategy.SHARE: (
+        FaultSite.TREE_NODE,
+        FaultSite.VMA_RECORD,
+        FaultSite.POLICY,
+        FaultSite.ANON_VMA,
+    ),
+}
+
 
 class Expected(NamedTuple):
     """How a fork fails."""
@@ -41,11 +53,13 @@ class Expected(NamedTuple):
 def expected(scene: Scene, strategy: Strategy, fault: ForkFault) -> Expected | None:
     """What a fault is to do; None: its step is not taken at that VMA. Section 13 of the rules."""
     site, ordinal, _ = fault
+    if strategy == Strategy.SHARE and not scene.is_shared():
+        strategy = Strategy.EXTENT_COPY
     if ordinal >= len(scene.areas) or not _takes(site, strategy, scene.areas[ordinal]):
         return None
     before = scene.copied_before(ordinal)
-    if site == FaultSite.TREE_NODE and strategy == Strategy.TREE_DUP:
-        # The clone fails, before there is a VMA of the child's.
+    if site == FaultSite.TREE_NODE and strategy != Strategy.BULK_INSERT:
+        # The clone, or the extent, fails, before there is a VMA of the child's.
         return Expected(errno.ENOMEM, 0)
     if site == FaultSite.PAGE_TABLE:
         # The VMA is in the child's tree already.
@@ -55,10 +69,12 @@ def expected(scene: Scene, strategy: Strategy, fault: ForkFault) -> Expected | N
 
 def _takes(site: FaultSite, strategy: Strategy, area: Area) -> bool:
     """Whether a fork takes this step for a VMA."""
+    if site in LEFT_OUT.get(strategy, ()):
+        return False
     if area.flags & linux.DONTCOPY:
         # Cloned with its leaf and then erased, or never looked at again.
         cloned = (FaultSite.TREE_NODE, FaultSite.DONTCOPY_ERASE)
-        return strategy == Strategy.TREE_DUP and site in cloned
+        return strategy != Strategy.BULK_INSERT and site in cloned
     match site:
         case FaultSite.DONTCOPY_ERASE:
             return False

@@ -198,7 +198,7 @@ def _plausible(scene: Scene, strategy: Strategy, failure: ForkFailure | None) ->
     if failure is None:
         return ForkFailure(FaultSite.VMA_RECORD, 0, 0, 0, 0)
     done = scene.copied_before(failure.ordinal) + (failure.site == FaultSite.PAGE_TABLE)
-    if failure.site == FaultSite.TREE_NODE and strategy == Strategy.TREE_DUP:
+    if failure.site == FaultSite.TREE_NODE and strategy != Strategy.BULK_INSERT:
         done = 0
     return ForkFailure(failure.site, failure.ordinal, done, done, 0)
 

@@ -21,16 +21,20 @@ from ..core.helpers import ANON, PAGE, maps
 LAYOUTS = Path(__file__).parents[2] / "loadtest" / "layouts"
 # A limit that suffices: the layouts charge some 10,000 to 1,000,000 pages.
 AMPLE_PAGES = 1 << 32
+# Advice for every so manieth VMA: for one.
+ONE = 1 << 30
 
 
 class Area(NamedTuple):
-    """A VMA of the parent. faulted: it has an anon_vma. mapped: addresses of its mapped pages."""
+    """A VMA of the parent. faulted: it has an anon_vma. mapped: addresses of its mapped pages.
+    special: a fork treats it specially (vma_special)."""
 
     start: int
     end: int
     flags: int
     faulted: bool
     mapped: tuple[int, ...]
+    special: bool = False
 
     @property
     def page_count(self) -> int:
@@ -51,10 +55,15 @@ class Scene:
         """How many VMAs a fork has duplicated when it comes to this one."""
         return sum(not area.flags & linux.DONTCOPY for area in self.areas[:ordinal])
 
+    def is_shared(self) -> bool:
+        """Whether SHARE shares the tree: not more than one VMA in 64 is special."""
+        return sum(area.special for area in self.areas) * 64 <= len(self.areas)
+
     def counts(self) -> dict[str, int]:
         """What there is of everything that forks take steps for."""
         return {
             "vmas": len(self.areas),
+            "special": sum(area.special for area in self.areas),
             "dontcopy": sum(bool(area.flags & linux.DONTCOPY) for area in self.areas),
             "wipeonfork": sum(bool(area.flags & linux.WIPEONFORK) for area in self.areas),
             "account": sum(bool(area.flags & linux.ACCOUNT) for area in self.areas),
@@ -76,22 +85,25 @@ def made_scene(
     name: str,
     *,
     inherited: bool = False,
+    sparse: bool = False,
     commit_limit_pages: int = AMPLE_PAGES,
 ) -> Scene:
     """A new space with a layout's VMAs, and everything else that a fork may meet.
 
-    inherited: the parent is itself a fork's child, whose own parent goes on living.
+    inherited: the parent is itself a fork's child, whose own parent goes on living. sparse: one
+    VMA of each special kind, so that a layout of 192 VMAs is one that SHARE shares.
     """
     maker = _Maker(mm, commit_limit_pages, layout_vmas(name))
-    maker.add_neighbours()
-    maker.advise(linux.DONTFORK, every=7, first=3)
-    maker.advise(linux.WIPE, every=4, first=1, only_private_anonymous=True)
+    maker.add_neighbours((3,) if sparse else (3, 40))
+    maker.advise(linux.DONTFORK, every=ONE if sparse else 7, first=3)
+    maker.advise(linux.WIPE, every=ONE if sparse else 4, first=1, only_private_anonymous=True)
     maker.touch(1)
     if inherited:
-        maker.become_child()
-        maker.advise(linux.DONTFORK, every=6, first=0)
+        maker.become_child(Strategy.SHARE if sparse else Strategy.TREE_DUP)
+        maker.advise(linux.DONTFORK, every=ONE if sparse else 6, first=0)
         maker.touch(1000, every=2)
-    return maker.scene(name + (" inherited" if inherited else ""))
+    kinds = (" sparse" if sparse else "") + (" inherited" if inherited else "")
+    return maker.scene(name + kinds)
 
 
 class _Maker:
@@ -114,9 +126,9 @@ class _Maker:
             return 0
         return self.mm.intern_file(vma.name, vma.dev_major, vma.dev_minor, vma.inode)
 
-    def add_neighbours(self) -> None:
-        """Two shared objects, and three VMAs in one span of 2 MiB that cannot merge."""
-        for pages in (3, 40):
+    def add_neighbours(self, objects: Sequence[int]) -> None:
+        """Shared objects of so many pages, and three VMAs in one span of 2 MiB that cannot merge."""
+        for pages in objects:
             self.mm.map(self.space, 0, pages * PAGE, 3, linux.MAP_SHARED | linux.MAP_ANONYMOUS)
         span = self.mm.find_gap(self.space, 2 * linux.PMD, 0, 0).value
         at = -(-span // linux.PMD) * linux.PMD
@@ -151,7 +163,7 @@ class _Maker:
                     self.mm.touch(self.space, at, 0)
                 self.mapped.add(at)
 
-    def become_child(self) -> None:
+    def become_child(self, strategy: Strategy) -> None:
         """Go on with a fork's child: it begins with the pages that forks copy."""
         kept = {
             at
@@ -159,16 +171,18 @@ class _Maker:
             if area.faulted and not area.flags & (linux.DONTCOPY | linux.WIPEONFORK)
             for at in area.mapped
         }
-        self.space = self.mm.fork(self.space, Strategy.TREE_DUP).child
+        self.space = self.mm.fork(self.space, strategy).child
         self.mapped &= kept
         self.written = {at: value for at, value in self.written.items() if at in kept}
 
     def _areas(self) -> list[Area]:
         mapped = sorted(self.mapped)
         areas = []
-        for start, end, flags, *_ in maps(self.mm, self.space):
+        for start, end, flags, file, _ in maps(self.mm, self.space):
             inside = tuple(at for at in mapped if start <= at < end)
-            areas.append(Area(start, end, flags, any(at in self.written for at in inside), inside))
+            faulted = any(at in self.written for at in inside)
+            special = file == -1 or bool(flags & (linux.DONTCOPY | linux.WIPEONFORK))
+            areas.append(Area(start, end, flags, faulted, inside, special))
         return areas
 
     def scene(self, name: str) -> Scene:

@@ -28,7 +28,7 @@ if not cython.compiled:
 
     from forkstormd.core.atomics import *
     from forkstormd.core.layout import *
-    from forkstormd.core.layout import Header, Inner, Leaf, Record, Slot
+    from forkstormd.core.layout import Extent, Header, Inner, Leaf, Record, Slot
     from forkstormd.core.mutex import *
 
 MAGIC = int.from_bytes(b"FORKSTRM", "little")
@@ -142,6 +142,7 @@ def struct_sizes() -> dict:
             "Strip": cython.sizeof(Strip),
             "SharedObject": cython.sizeof(SharedObject),
             "Domain": cython.sizeof(Domain),
+            "Extent": cython.sizeof(Extent),
             "State": cython.sizeof(State),
             "Slot": cython.sizeof(Slot),
             "Lane": cython.sizeof(Lane),
@@ -150,7 +151,7 @@ def struct_sizes() -> dict:
             "Header": cython.sizeof(Header),
         }
     else:
-        structs = (Leaf, Inner, Record, State, Slot, Lane, FileEntry, DedupeEntry, Header)
+        structs = (Leaf, Inner, Record, Extent, State, Slot, Lane, FileEntry, DedupeEntry, Header)
         return {struct.__name__: ctypes.sizeof(struct) for struct in structs}
 
 

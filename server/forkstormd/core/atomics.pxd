@@ -1,6 +1,6 @@
 # C block: atomics on the fields that several processes change, copies, the clock, and
 # growing a file. atomics.py is the uncompiled side and documents what each does.
-from forkstormd.core.layout cimport u8, u32, u64, i64, Header, Mem, Slot, State, Record, DedupeEntry, Domain, FileEntry, SharedObject
+from forkstormd.core.layout cimport u8, u32, u64, i64, Header, Mem, Slot, State, Record, DedupeEntry, Domain, FileEntry, Lane, SharedObject
 
 cdef extern from *:
     """
@@ -29,6 +29,7 @@ cdef extern from *:
     #define fs_charged_add(d, n) fs_add((d)->charged, (uint64_t)(int64_t)(n))
     #define fs_page_tables_add(h, n) ((void)fs_add((h)->page_tables, (uint64_t)(int64_t)(n)))
     #define fs_objects_add(h, n) ((void)fs_add((h)->objects, (uint64_t)(int64_t)(n)))
+    #define fs_shares_add(h) ((void)fs_add((h)->shares, 1ull))
     #define fs_references_add(o, n) fs_add((o)->references, (uint64_t)(int64_t)(n))
     #define fs_object_publish(entry, o) __atomic_store_n(&(entry)->object, (uint32_t)(o), __ATOMIC_RELEASE)
     #define fs_free_give(mem, b, mask) __atomic_fetch_or(&(mem)->free[b], (uint64_t)(mask), __ATOMIC_ACQ_REL)
@@ -40,12 +41,16 @@ cdef extern from *:
     static inline int fs_cas64(uint64_t *p, uint64_t old, uint64_t wanted) {
         return __atomic_compare_exchange_n(p, &old, wanted, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
     }
+    #define fs_extent_swap(lane, i, old, wanted) fs_cas64(&(lane)->extents[i], (old), (wanted))
     #define fs_free_take(mem, b, old, wanted) fs_cas64(&(mem)->free[b], (old), (wanted))
     static inline void fs_copy_node(char *base, uint32_t to, uint32_t from) {
         memcpy(base + (uint64_t)to * 64, base + (uint64_t)from * 64, 256);
     }
     static inline void fs_copy_record(char *base, uint32_t to, uint32_t from) {
         memcpy(base + (uint64_t)to * 64, base + (uint64_t)from * 64, 64);
+    }
+    static inline void fs_copy_units(char *base, uint32_t to, uint32_t from, uint64_t units) {
+        memcpy(base + (uint64_t)to * 64, base + (uint64_t)from * 64, units * 64);
     }
     static inline void fs_zero_units(char *base, uint32_t index, uint32_t units) {
         memset(base + (uint64_t)index * 64, 0, (size_t)units * 64);
@@ -82,10 +87,12 @@ cdef extern from *:
     u64 charged_add "fs_charged_add"(Domain *domain, i64 n) noexcept nogil
     void page_tables_add "fs_page_tables_add"(Header *header, int n) noexcept nogil
     void objects_add "fs_objects_add"(Header *header, int n) noexcept nogil
+    void shares_add "fs_shares_add"(Header *header) noexcept nogil
     u64 references_add "fs_references_add"(SharedObject *object, int n) noexcept nogil
     void object_publish "fs_object_publish"(FileEntry *entry, u32 object) noexcept nogil
     u64 free_give "fs_free_give"(Mem *mem, u32 block, u64 mask) noexcept nogil
     bint free_take "fs_free_take"(Mem *mem, u32 block, u64 old, u64 wanted) noexcept nogil
+    bint extent_swap "fs_extent_swap"(Lane *lane, u32 i, u64 old, u64 wanted) noexcept nogil
     u32 ref_add "fs_ref_add"(Mem *mem, u32 index, int n) noexcept nogil
     void word_publish "fs_word_publish"(Slot *slot, u64 word) noexcept nogil
     void claimed_publish "fs_claimed_publish"(Header *header, u32 blocks) noexcept nogil
@@ -93,6 +100,7 @@ cdef extern from *:
     void barrier "fs_barrier"() noexcept nogil
     void copy_node "fs_copy_node"(char *base, u32 to, u32 source) noexcept nogil
     void copy_record "fs_copy_record"(char *base, u32 to, u32 source) noexcept nogil
+    void copy_units "fs_copy_units"(char *base, u32 to, u32 source, u64 units) noexcept nogil
     void zero_units "fs_zero_units"(char *base, u32 index, u32 units) noexcept nogil
     void copy_state "fs_copy_state"(State *to, State *source) noexcept nogil
     void copy_vma "fs_copy_state"(Record *to, Record *source) noexcept nogil

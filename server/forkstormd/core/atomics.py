@@ -75,6 +75,11 @@ def objects_add(header: Any, n: int) -> None:
     header.objects += n
 
 
+def shares_add(header: Any) -> None:
+    """Count a fork whose child shares its parent's tree."""
+    header.shares += 1
+
+
 def references_add(object: Any, n: int) -> int:
     """Add to a shared object's references; returns the number before."""
     old: int = object.references
@@ -99,6 +104,14 @@ def free_take(mem: Any, block: int, old: int, wanted: int) -> bool:
     if mem.free[block] != old:
         return False
     mem.free[block] = wanted
+    return True
+
+
+def extent_swap(lane: Any, i: int, old: int, wanted: int) -> bool:
+    """Replace an entry of a lane's free extents if it is still `old`."""
+    if lane.extents[i] != old:
+        return False
+    lane.extents[i] = wanted
     return True
 
 
@@ -135,6 +148,12 @@ def copy_node(base: Any, to: int, source: int) -> None:
 def copy_record(base: Any, to: int, source: int) -> None:
     base[to * UNIT_BYTES : (to + 1) * UNIT_BYTES] = base[
         source * UNIT_BYTES : (source + 1) * UNIT_BYTES
+    ]
+
+
+def copy_units(base: Any, to: int, source: int, units: int) -> None:
+    base[to * UNIT_BYTES : (to + units) * UNIT_BYTES] = base[
+        source * UNIT_BYTES : (source + units) * UNIT_BYTES
     ]
 
 

@@ -1,7 +1,8 @@
 from forkstormd.core.layout cimport *
-from forkstormd.core.anon cimport anon_of
 from forkstormd.core.atomics cimport *
 from forkstormd.core.commit cimport *
+from forkstormd.core.dup_vma cimport *
+from forkstormd.core.dup_whole cimport dup_extent, dup_share, too_special
 from forkstormd.core.heap cimport heap_ensure, node_alloc, node_free, record_alloc, refill_records, record_free
 from forkstormd.core.maple cimport *
 from forkstormd.core.objects cimport object_get
@@ -9,13 +10,14 @@ from forkstormd.core.owning cimport *
 from forkstormd.core.pages cimport *
 from forkstormd.core.store cimport *
 from forkstormd.core.undo cimport *
-from forkstormd.core.vma cimport vma_account, vma_pages, VM_SPECIAL, VM_DONTCOPY, VM_LOCKED, VM_ACCOUNT, VM_WIPEONFORK
-from libc.errno cimport ENOMEM, EINVAL, EINTR, ETIMEDOUT
+from forkstormd.core.vma cimport vma_account, vma_pages, vma_special, VM_DONTCOPY, VM_LOCKED, VM_ACCOUNT, VM_WIPEONFORK
+from libc.errno cimport EAGAIN, ENOMEM, EINVAL, EINTR, ETIMEDOUT
 
 cdef enum:
     BULK_INSERT = 1
     TREE_DUP = 2
-    DEADLINE_VMAS = 4096
+    EXTENT_COPY = 3
+    SHARE = 4
 
 cdef int dup_mmap(Task *task, State *parent, int strategy, u64 stamp, bint phases) noexcept nogil
 cdef u32 bulk_nodes(u64 entries) noexcept nogil
@@ -27,11 +29,6 @@ cdef bint _leaf_fails(Task *task, u32 leaf) noexcept nogil
 cdef u32 _clone(Mas *child, u32 node, int levels) noexcept nogil
 cdef void _release_clone(Task *task, u32 node, int levels, u32 built) noexcept nogil
 cdef u32 _copy_slowly(Task *task, u32 record, Record *vma, int fault) noexcept nogil
-cdef int _copy_pages(Task *task, u32 record, Record *vma, int fault) noexcept nogil
-cdef void _leave_out(Task *task, Record *vma) noexcept nogil
-cdef bint _late(Task *task, u64 done) noexcept nogil
-cdef u64 _fault_at(Task *task) noexcept nogil
-cdef int _failed(Task *task, u64 ordinal, u64 done) noexcept nogil
 
 # Inline, because a fork spends its time here: _copy_vma of dup.py, word for word.
 cdef inline u32 _copy_vma(Task *task, u32 record, Record *vma, int fault, u64 free) noexcept nogil:

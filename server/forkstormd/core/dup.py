@@ -13,8 +13,9 @@ mmap_lock.
                   tree in dup_mmap()") clone the nodes, depth first, then walk the clone, copy
                   each record and store it over the parent's; DONTCOPY entries are erased.
                   O(n)
+    EXTENT_COPY   and SHARE, which no kernel has: dup_whole.py
 
-Both go through the same mas_store and the same allocator: nodes from a reserve or in bulk,
+Both of the kernel's go through the same mas_store and the same allocator: nodes from a reserve or in bulk,
 records one by one. Per VMA both do what the kernel does, in its order (section 13 of the
 semantics): a pending signal, the commit charge, the record, its policy, its anon_vma, the store,
 the page tables. A VMA without anonymous memory has its page tables left out, since faults would
@@ -30,11 +31,13 @@ Errors: -ENOMEM, -EINTR for the signal, -ETIMEDOUT past task.deadline_ns.
 import cython
 
 if not cython.compiled:
-    from errno import EINTR, EINVAL, ENOMEM, ETIMEDOUT
+    from errno import EAGAIN, EINTR, EINVAL, ENOMEM, ETIMEDOUT
 
     from forkstormd.core.anon import anon_of
     from forkstormd.core.atomics import *
     from forkstormd.core.commit import *
+    from forkstormd.core.dup_vma import *
+    from forkstormd.core.dup_whole import dup_extent, dup_share, too_special
     from forkstormd.core.heap import heap_ensure, node_free, record_alloc
     from forkstormd.core.layout import *
     from forkstormd.core.maple import *
@@ -47,29 +50,34 @@ if not cython.compiled:
         VM_ACCOUNT,
         VM_DONTCOPY,
         VM_LOCKED,
-        VM_SPECIAL,
         VM_WIPEONFORK,
         vma_account,
         vma_pages,
+        vma_special,
     )
 
     BULK_INSERT = 1
     TREE_DUP = 2
-    # VMAs between two looks at the clock.
-    DEADLINE_VMAS = 4096
+    EXTENT_COPY = 3
+    SHARE = 4
 
 
 def dup_mmap(task, parent, strategy, stamp, phases):
     """Build the child of a space with this state; afterwards task.next is the child's state.
 
     stamp is that of the transaction, phases asks for time stamps in between. Work is
-    counted in task.work.
+    counted in task.work. task.strategy is the one that was used in the end: SHARE becomes
+    EXTENT_COPY where too much would have to be left out, and EXTENT_COPY becomes TREE_DUP where
+    the arena has no run of free blocks that is long enough.
     """
     old: MasP = task_mas(task, 0)
     child: MasP = task_mas(task, 1)
     result: cython.int
+    task.strategy = strategy
+    task.tree = TREE_OWN
     task.next.page_root = 0
     task.next.page_tables = task.next.touched_pages = 0
+    task.next.extent = task.next.extent_blocks = 0
     pages_init(task_pages(task, 0), task, parent, 0)
     pages_init(task_pages(task, 1), task, task_next(task), stamp)
     mas_init(old, task, parent.root, parent.height)
@@ -78,18 +86,28 @@ def dup_mmap(task, parent, strategy, stamp, phases):
     child.keep_records = 1
     child.deferred_counts = 1
     if parent.root == 0:
-        result = 0
+        result = 0 if BULK_INSERT <= strategy <= SHARE else -EINVAL
         task.prepared_ns = task.locked_ns
-    elif strategy == BULK_INSERT:
-        result = _bulk_insert(task, old, child, phases)
-    elif strategy == TREE_DUP:
-        result = _tree_dup(task, old, child, phases)
     else:
-        result = -EINVAL
+        if strategy == SHARE and too_special(task, parent):
+            task.strategy = EXTENT_COPY
+        if task.strategy == SHARE:
+            result = dup_share(task, parent, phases)
+        elif task.strategy == EXTENT_COPY:
+            result = dup_extent(task, parent, phases)
+            if result == -EAGAIN:
+                task.strategy = TREE_DUP
+                result = _tree_dup(task, old, child, phases)
+        elif task.strategy == BULK_INSERT:
+            result = _bulk_insert(task, old, child, phases)
+        elif task.strategy == TREE_DUP:
+            result = _tree_dup(task, old, child, phases)
+        else:
+            result = -EINVAL
     if result != 0:
         return result
     task.filled_ns = now_ns()
-    if child.height > 1:
+    if child.deferred_counts and child.height > 1:
         tree_seal(task.mem, child.root, child.height)
     if phases:
         task.sealed_ns = now_ns()
@@ -106,11 +124,6 @@ def bulk_nodes(entries):
     followed each, two slots of every node free, and three for splits."""
     leaves: u64 = (entries * 2 + 1 + LEAF_SLOTS - 3) // (LEAF_SLOTS - 2)
     return cython.cast(u32, leaves + (leaves + INNER_SLOTS - 3) // (INNER_SLOTS - 2) + 3)
-
-
-def _late(task, done):
-    """Past the deadline? Looks at the clock every DEADLINE_VMAS VMAs."""
-    return done & (DEADLINE_VMAS - 1) == 0 and task.deadline_ns != 0 and now_ns() > task.deadline_ns
 
 
 if not cython.compiled:
@@ -134,29 +147,17 @@ if not cython.compiled:
 
 
 def _copy_slowly(task, record, vma, fault):
-    """_copy_vma with every step that may fail, in the kernel's order, and all that a copy has of
-    its own: its charge, its hold on a shared object. LOCKED is not inherited."""
-    state: StateP = task_next(task)
+    """_copy_vma with every step that may fail, and all that a copy has of its own: its charge, its
+    hold on a shared object. LOCKED is not inherited."""
     copy: u32 = 0
-    if fault == FAULT_FATAL_SIGNAL:
-        task.failure.site = fault
+    if vma_may_fail(task, record, vma, fault) != 0:
         return 0
-    if vma.flags & VM_ACCOUNT and (
-        fault == FAULT_COMMIT_LIMIT or commit_charge(task, state, vma_pages(vma)) != 0
-    ):
-        task.failure.site = FAULT_COMMIT_LIMIT
-        return 0
-    if fault in (FAULT_VMA_RECORD, FAULT_POLICY) or (
-        fault == FAULT_ANON_VMA and not vma.flags & VM_WIPEONFORK and anon_of(task, record) != 0
-    ):
-        task.failure.site = fault
-    else:
+    if fault != FAULT_VMA_RECORD:
         copy = record_alloc(task)
-        if copy == 0:
-            task.failure.site = FAULT_VMA_RECORD
     if copy == 0:
+        task.failure.site = FAULT_VMA_RECORD
         if vma.flags & VM_ACCOUNT:
-            commit_uncharge(task, state, vma_pages(vma))
+            commit_uncharge(task, task_next(task), vma_pages(vma))
         return 0
     copy_record(task.mem.base, copy, record)
     if vma.object != 0:
@@ -165,65 +166,13 @@ def _copy_slowly(task, record, vma, fault):
     return copy
 
 
-def _copy_pages(task, record, vma, fault):
-    """copy_page_range of one VMA of a parent that has page tables; 0 or -ENOMEM.
-
-    Half of the pages stay behind an injected failure, for the undo to find.
-    """
-    parent: PagesP = task_pages(task, 0)
-    began: u64
-    result: cython.int = 0
-    if vma.flags & VM_WIPEONFORK or anon_of(task, record) == 0:
-        return 0
-    if not pages_any(parent, vma.start, vma.end):
-        return 0
-    began = now_ns()
-    result = pages_copy(
-        task_pages(task, 1),
-        parent,
-        vma.start,
-        vma.end,
-        1 if fault == FAULT_PAGE_TABLE else MAX_INDEX,
-    )
-    task.pages_ns += now_ns() - began
-    if result == 0 and fault == FAULT_PAGE_TABLE:
-        # There was no more than what was to be left behind.
-        result = -ENOMEM
-    if result != 0:
-        task.failure.site = FAULT_PAGE_TABLE
-    return result
-
-
-def _leave_out(task, vma):
-    """The child does not get this VMA (DONTCOPY): its counts began as the parent's."""
-    vma_account(task_next(task), vma.flags, -cython.cast(i64, vma_pages(vma)))
-    task.next.map_count -= 1
-    task.work.entries_erased += 1
-
-
-def _fault_at(task):
-    """The ordinal of the VMA that is to fail, or one that no VMA has."""
-    return task.fault.ordinal if task.fault.site != 0 else MAX_INDEX
-
-
-def _failed(task, ordinal, done):
-    """The result of a fork that failed at this VMA, with `done` VMAs duplicated."""
-    task.failure.ordinal = ordinal
-    task.failure.duplicated = done
-    task.failure.undone = task.failure.undo_ns = 0
-    task.failure.injected = task.failure.site != 0 and ordinal == _fault_at(task)
-    if task.failure.site == 0:
-        return -ETIMEDOUT
-    return -EINTR if task.failure.site == FAULT_FATAL_SIGNAL else -ENOMEM
-
-
 def _bulk_insert(task, old, child, phases):
     mem: MemP = task.mem
     vma: RecordP
     record: u32
     copy: u32
     fault: cython.int
-    fault_at: u64 = _fault_at(task)
+    fault_at: u64 = fault_at_vma(task)
     free: u64 = commit_free(task_next(task))
     ordinal: u64 = 0
     done: u64 = 0
@@ -231,7 +180,7 @@ def _bulk_insert(task, old, child, phases):
     result: cython.int = mas_reserve(child, bulk_nodes(task.next.map_count))
     if result != 0:
         task.failure.site = FAULT_TREE_NODE
-        return _failed(task, 0, 0)
+        return fork_failed(task, 0, 0)
     if phases:
         task.prepared_ns = now_ns()
     child.bulk = 1
@@ -240,16 +189,16 @@ def _bulk_insert(task, old, child, phases):
         vma = record_at(mem, record)
         fault = task.fault.site if ordinal == fault_at else 0
         if vma.flags & VM_DONTCOPY:
-            _leave_out(task, vma)
+            leave_out(task, vma)
         else:
-            copy = 0 if _late(task, done + 1) else _copy_vma(task, record, vma, fault, free)
+            copy = 0 if fork_late(task, done + 1) else _copy_vma(task, record, vma, fault, free)
             if copy == 0:
                 break
             if fault == FAULT_TREE_NODE:
                 result = -ENOMEM
             else:
                 result = mas_store(
-                    child, vma.start, vma.end - 1, copy, (vma.flags & VM_SPECIAL) != 0
+                    child, vma.start, vma.end - 1, copy, vma_special(record_at(mem, copy))
                 )
             if result != 0:
                 task.failure.site = FAULT_TREE_NODE
@@ -259,7 +208,7 @@ def _bulk_insert(task, old, child, phases):
                 break
             done += 1
             if tables:
-                result = _copy_pages(task, record, vma, fault)
+                result = copy_pages(task, record, vma, fault)
         if result == 0:
             record = mas_next(old)
             ordinal += 1
@@ -269,7 +218,7 @@ def _bulk_insert(task, old, child, phases):
         if result == 0:
             return 0
         task.failure.site = FAULT_TREE_NODE
-    result = _failed(task, ordinal, done)
+    result = fork_failed(task, ordinal, done)
     child.bulk = 0
     mas_destroy(child)
     # The tree holds nothing but the child's own VMAs: there is no end to mark.
@@ -307,7 +256,7 @@ def _clone(child, node, levels):
 
 def _leaf_fails(task, leaf):
     """Whether the VMA that is to fail lies in this leaf; counts VMAs in task.failure.ordinal."""
-    task.failure.ordinal += leaf_vmas(leaf_at(task.mem, leaf))
+    task.failure.ordinal += leaf_records(leaf_at(task.mem, leaf), LEAF_SLOTS)
     return task.failure.ordinal > task.fault.ordinal
 
 
@@ -330,7 +279,7 @@ def _tree_dup(task, old, child, phases):
     record: u32
     copy: u32
     fault: cython.int
-    fault_at: u64 = _fault_at(task)
+    fault_at: u64 = fault_at_vma(task)
     free: u64 = commit_free(task_next(task))
     ordinal: u64 = 0
     done: u64 = 0
@@ -341,7 +290,7 @@ def _tree_dup(task, old, child, phases):
     child.root = _clone(child, old.root, old.height)
     if child.root == 0:
         task.failure.site = FAULT_TREE_NODE
-        return _failed(task, fault_at if task.failure.ordinal > fault_at else 0, 0)
+        return fork_failed(task, fault_at if task.failure.ordinal > fault_at else 0, 0)
     child.height = old.height
     if phases:
         task.prepared_ns = now_ns()
@@ -358,18 +307,18 @@ def _tree_dup(task, old, child, phases):
             if result != 0:
                 task.failure.site = FAULT_DONTCOPY_ERASE
                 break
-            _leave_out(task, vma)
+            leave_out(task, vma)
             end = vma.end
         else:
             end = vma.start
-            copy = 0 if _late(task, done + 1) else _copy_vma(task, record, vma, fault, free)
+            copy = 0 if fork_late(task, done + 1) else _copy_vma(task, record, vma, fault, free)
             if copy == 0:
                 break
             end = vma.end
-            mas_store(child, vma.start, end - 1, copy, (vma.flags & VM_SPECIAL) != 0)
+            mas_store(child, vma.start, end - 1, copy, vma_special(record_at(mem, copy)))
             done += 1
             if tables:
-                result = _copy_pages(task, record, vma, fault)
+                result = copy_pages(task, record, vma, fault)
                 if result != 0:
                     break
         record = mas_next(child) if child.depth != 0 else mas_find(child, end)
@@ -377,7 +326,7 @@ def _tree_dup(task, old, child, phases):
     task.work.records_copied = done
     if record == 0:
         return 0
-    result = _failed(task, ordinal, done)
+    result = fork_failed(task, ordinal, done)
     dup_undo(task, child, task.fault.recovery, end)
     return result
 

@@ -19,9 +19,13 @@ cdef void node_free(Task *task, u32 node) noexcept nogil
 cdef void record_free(Task *task, u32 record) noexcept nogil
 cdef void heap_flush(Task *task) noexcept nogil
 cdef void heap_populate(Task *task) noexcept nogil
+cdef u64 heap_reclaim(Task *task) noexcept nogil
+cdef u32 give_run(Mem *mem, u64 word) noexcept nogil
+cdef bint heap_claim(Task *task, u32 blocks, u32 taken) noexcept nogil
 cdef int slot_alloc(Task *task) noexcept nogil
 cdef void slot_free(Task *task, u32 slot) noexcept nogil
 
+cdef u64 _give_extents(Mem *mem, Lane *lane) noexcept nogil
 cdef bint _refill_nodes(Task *task) noexcept nogil
 cdef bint refill_records(Task *task) noexcept nogil
 cdef u32 _take_nodes(Task *task, u32 block) noexcept nogil

@@ -11,6 +11,7 @@ of their own, and may be stale without harm.
     free      push on the magazine; full, its newer half goes back to the map, one OR per
               run of neighbours, and the blocks are remembered as warm
     claim     no block has room: 2 MiB of the file are allocated and mapped
+    reclaim   nothing left to claim: the free extents (extents.py) that lanes keep go back
 
 A refill looks at the lane's own warm blocks first, newest first, so that memory is
 reused while it is in the cache and by the process that used it last; then it scans from
@@ -87,9 +88,44 @@ def record_free(task, record):
 
 
 def heap_flush(task):
-    """Give everything in the lane's magazines back to the free map."""
+    """Give everything that the lane keeps free back to the free map."""
     _flush_nodes(task, 0)
     _flush_records(task, 0)
+    _give_extents(task.mem, task.lane)
+
+
+def heap_reclaim(task):
+    """Give the free extents that all lanes keep back to the free map; how many blocks those were.
+    For when there is no other memory left."""
+    mem: MemP = task.mem
+    blocks: u64 = 0
+    i: u32
+    for i in range(mem.header.lane_max):
+        blocks += _give_extents(mem, lane_at(mem, i))
+    return blocks
+
+
+def _give_extents(mem, lane):
+    """Empty a lane's free extents into the free map; how many blocks. Any lane's: its owner takes
+    them by the same swap."""
+    blocks: u64 = 0
+    word: u64
+    i: u32
+    for i in range(EXTENT_CACHE):
+        word = load64(lane.extents[i])
+        if word != 0 and extent_swap(lane, i, word, 0):
+            blocks += give_run(mem, word)
+    return blocks
+
+
+def give_run(mem, word):
+    """Give a run of blocks (first unit << 32 | blocks) back to the free map; how many."""
+    first: u32 = cython.cast(u32, word >> 32) // BLOCK_UNITS
+    blocks: u32 = cython.cast(u32, word & LOW32)
+    block: u32
+    for block in range(first, first + blocks):
+        free_give(mem, block, MAX_INDEX)
+    return blocks
 
 
 def heap_populate(task):
@@ -120,7 +156,7 @@ def _refill_nodes(task):
         if _take_nodes(task, lane.warm_nodes[lane.warm_node_count]):
             return True
     while not _scan(task, KIND_NODES):
-        if _claim_chunk(task) != 0:
+        if _claim_chunk(task) != 0 and heap_reclaim(task) == 0:
             return False
     return True
 
@@ -133,7 +169,7 @@ def refill_records(task):
         if _take_records(task, lane.warm_records[lane.warm_record_count]):
             return True
     while not _scan(task, KIND_RECORDS):
-        if _claim_chunk(task) != 0:
+        if _claim_chunk(task) != 0 and heap_reclaim(task) == 0:
             return False
     return True
 
@@ -237,49 +273,54 @@ def _claim_chunk(task):
 
     Another lane may have claimed in the meantime: then there is room already.
     """
-    mem: MemP = task.mem
-    header: HeaderP = mem.header
+    header: HeaderP = task.mem.header
     seen: u32 = header.claimed_blocks
     blocks: u32
-    block: u32
     result: cython.int = 0
     mutex_wait(header.heap_lock, 0)
     if header.claimed_blocks == seen:
         blocks = min(CHUNK_BLOCKS, header.block_max - seen)
-        if blocks == 0:
+        if blocks == 0 or not heap_claim(task, blocks, 0):
             result = -ENOMEM
-        else:
-            result = claim_file(
-                mem.fd, cython.cast(u64, seen) * BLOCK_BYTES, cython.cast(u64, blocks) * BLOCK_BYTES
-            )
-            if result == 0:
-                result = claim_file(
-                    mem.fd,
-                    header.refs_at + cython.cast(u64, seen) * BLOCK_UNITS * 4,
-                    cython.cast(u64, blocks) * BLOCK_UNITS * 4,
-                )
-            if result == 0:
-                result = claim_file(
-                    mem.fd,
-                    header.free_at + cython.cast(u64, seen) * 8,
-                    cython.cast(u64, blocks) * 8,
-                )
-            if result == 0:
-                result = claim_file(mem.fd, header.kind_at + seen, blocks)
-            if result != 0:
-                result = -ENOMEM
-            else:
-                for block in range(seen, seen + blocks):
-                    mem.kind[block] = KIND_NONE
-                    free_give(mem, block, MAX_INDEX)
-                claimed_publish(header, seen + blocks)
-                # Where this lane looks next; others start from their own places.
-                task.lane.scan_node = seen
-                task.lane.scan_record = seen + blocks // 4
     mutex_release(header.heap_lock)
     if result == 0:
         heap_populate(task)
     return result
+
+
+def heap_claim(task, blocks, taken):
+    """Claim `blocks` blocks more of the file, the first `taken` of which are the caller's and the
+    others free. False when the file system is full. The heap's mutex is held."""
+    mem: MemP = task.mem
+    header: HeaderP = mem.header
+    seen: u32 = header.claimed_blocks
+    block: u32
+    result: cython.int = claim_file(
+        mem.fd, cython.cast(u64, seen) * BLOCK_BYTES, cython.cast(u64, blocks) * BLOCK_BYTES
+    )
+    if result == 0:
+        result = claim_file(
+            mem.fd,
+            header.refs_at + cython.cast(u64, seen) * BLOCK_UNITS * 4,
+            cython.cast(u64, blocks) * BLOCK_UNITS * 4,
+        )
+    if result == 0:
+        result = claim_file(
+            mem.fd, header.free_at + cython.cast(u64, seen) * 8, cython.cast(u64, blocks) * 8
+        )
+    if result == 0:
+        result = claim_file(mem.fd, header.kind_at + seen, blocks)
+    if result != 0:
+        return False
+    for block in range(seen, seen + blocks):
+        mem.kind[block] = KIND_EXTENT if block - seen < taken else KIND_NONE
+        if block - seen >= taken:
+            free_give(mem, block, MAX_INDEX)
+    claimed_publish(header, seen + blocks)
+    # Where this lane looks next; others start from their own places.
+    task.lane.scan_node = seen + taken
+    task.lane.scan_record = seen + taken + (blocks - taken) // 4
+    return True
 
 
 def _flush_nodes(task, keep):

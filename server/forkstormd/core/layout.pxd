@@ -22,6 +22,7 @@ cdef extern from *:
     #define fs_check(cond) do { (void)sizeof(cond); } while (0)
     #endif
     #define FS_MAX_INDEX 0xffffffffffffffffULL
+    #define FS_LOW32 0xffffffffULL
     #ifdef FORKSTORM_CHECKED
     #define FS_IS_CHECKED 1
     #else
@@ -32,6 +33,7 @@ cdef extern from *:
     """
     void check "fs_check"(bint condition) noexcept nogil
     u64 MAX_INDEX "FS_MAX_INDEX"
+    u64 LOW32 "FS_LOW32"
     int IS_CHECKED "FS_IS_CHECKED"
     u64 NODE_BITS "FS_NODE_BITS"
     u64 GENERATION_MAX "FS_GENERATION_MAX"
@@ -62,6 +64,7 @@ cdef enum:
     KIND_NONE = 0
     KIND_NODES = 1
     KIND_RECORDS = 2
+    KIND_EXTENT = 3
     DROP_SHELL = 0
     DROP_NODE = 1
     DROP_RECORD = 2
@@ -75,16 +78,22 @@ cdef enum:
     ANSWER_BYTES = 384
     DEDUPE_WAYS = 8
     DEDUPE_LOCKS = 64
-    SLOT_STRIDE = 768
+    SLOT_STRIDE = 832
     TABLE_CHUNK_BYTES = 65536
     HEADER_BYTES = 8192
     SHARD_SHIFT = 56
     SLOT_MASK = 0xfffff
-    LANE_STRIDE = 28800
+    LANE_STRIDE = 28992
     DEDUPE_STRIDE = 512
     FILE_STRIDE = 64
     SHARED_OBJECT = 0x40000000
     CALL_WORDS = 6
+    EXTENT_UNITS = 16
+    EXTENT_PARTS = 124
+    EXTENT_CACHE = 16
+    TREE_OWN = 0
+    TREE_EXTENT = 1
+    TREE_SHARED = 2
 
 cdef struct Leaf:
     u64 stamp
@@ -119,6 +128,16 @@ cdef struct Record:
     u32 file
     u32 object
     u64 policy
+
+cdef struct Extent:
+    u32 blocks
+    u32 nodes
+    u32 records
+    u32 objects
+    u32 part_count
+    u32 unused[3]
+    u32 part_nodes[124]
+    u32 part_leaves[124]
 
 cdef struct Table:
     u64 stamp
@@ -181,6 +200,8 @@ cdef struct State:
     u64 request_high
     u64 request_low
     u64 result
+    u32 extent
+    u32 extent_blocks
 
 cdef struct Slot:
     u64 word
@@ -190,7 +211,7 @@ cdef struct Slot:
     u64 lock[8]
     State state[2]
     u8 labels[256]
-    u8 unused[8]
+    u8 unused[56]
 
 cdef struct Lane:
     u64 owner_pid
@@ -210,6 +231,11 @@ cdef struct Lane:
     u32 slots[16]
     u32 warm_nodes[2048]
     u32 warm_records[2048]
+    u64 extents[16]
+    u64 extent_pending
+    u32 extent_hint
+    u32 scan_extent
+    u64 unused[6]
 
 cdef struct FileEntry:
     u64 inode
@@ -279,6 +305,7 @@ cdef struct Header:
     u64 ram_pages
     u64 page_tables
     u64 objects
+    u64 shares
     u64 heap_lock[8]
     u64 table_lock[8]
     u64 files_lock[8]
@@ -325,6 +352,13 @@ cdef struct Mas:
     u64 piece_last[6]
     u32 piece_record[6]
     u32 piece_special[6]
+
+cdef struct Copying:
+    Mem *mem
+    u64 stamp
+    u32 leaf
+    u32 inner
+    u32 record
 
 cdef struct Pages:
     Task *task
@@ -375,6 +409,7 @@ cdef struct Task:
     int retired_max
     u64 *retired
     Pages pages[2]
+    Copying copying
     int big_count
     u64 big_last[96]
     u32 big_slot[96]
@@ -385,6 +420,7 @@ cdef struct Task:
     u32 grown_node[16]
     u64 grown_gap[16]
     State next
+    State source
     u64 words[6]
     MapArgs map
     RemapArgs remap
@@ -411,12 +447,18 @@ cdef struct Task:
     u64 request_low
     u32 label_bytes
     u32 tree_nodes
+    u32 extent
+    u32 extent_units
+    int tree
+    int strategy
     u64 expires_ns
     u8 labels[256]
 
 ctypedef Leaf *LeafP
 ctypedef Inner *InnerP
 ctypedef Record *RecordP
+ctypedef Extent *ExtentP
+ctypedef Copying *CopyingP
 ctypedef Table *TableP
 ctypedef Strip *StripP
 ctypedef SharedObject *SharedObjectP
@@ -466,6 +508,10 @@ cdef inline Domain *domain_at(Mem *mem, u32 domain) noexcept nogil:
     check(domain >> 6 >= mem.header.first_block and domain >> 6 < mem.header.claimed_blocks)
     return <Domain *>(mem.base + <u64>domain * UNIT_BYTES)
 
+cdef inline Extent *extent_at(Mem *mem, u32 extent) noexcept nogil:
+    check(extent % BLOCK_UNITS == 0 and extent >> 6 >= mem.header.first_block and extent >> 6 < mem.header.claimed_blocks)
+    return <Extent *>(mem.base + <u64>extent * UNIT_BYTES)
+
 cdef inline Slot *slot_at(Mem *mem, u32 slot) noexcept nogil:
     check(slot < mem.header.slot_max)
     return <Slot *>(mem.base + mem.header.table_at + <u64>slot * SLOT_STRIDE)
@@ -500,6 +546,9 @@ cdef inline MapArgs *task_map(Task *task) noexcept nogil:
 cdef inline Pages *task_pages(Task *task, int which) noexcept nogil:
     return &task.pages[which]
 
+cdef inline Copying *task_copying(Task *task) noexcept nogil:
+    return &task.copying
+
 cdef inline RemapArgs *task_remap(Task *task) noexcept nogil:
     return &task.remap
 
@@ -508,6 +557,9 @@ cdef inline Fault *task_fault(Task *task) noexcept nogil:
 
 cdef inline Failure *task_failure(Task *task) noexcept nogil:
     return &task.failure
+
+cdef inline State *task_source(Task *task) noexcept nogil:
+    return &task.source
 
 cdef inline State *task_next(Task *task) noexcept nogil:
     return &task.next

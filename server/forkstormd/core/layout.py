@@ -42,6 +42,7 @@ def _words(*names: str) -> list[tuple[str, type[ctypes.c_uint64]]]:
 
 
 MAX_INDEX = 0xFFFF_FFFF_FFFF_FFFF
+LOW32 = 0xFFFF_FFFF
 
 LAYOUT_VERSION = 3
 UNIT_BYTES = 64
@@ -70,6 +71,7 @@ COUNTERS = 256
 KIND_NONE = 0
 KIND_NODES = 1
 KIND_RECORDS = 2
+KIND_EXTENT = 3
 DROP_SHELL = 0
 DROP_NODE = 1
 DROP_RECORD = 2
@@ -84,7 +86,7 @@ GENERATION_BITS = 36
 ANSWER_BYTES = 384
 DEDUPE_WAYS = 8
 DEDUPE_LOCKS = 64
-SLOT_STRIDE = 768
+SLOT_STRIDE = 832
 TABLE_CHUNK_BYTES = 65536
 # The lowest unit of every node of a block.
 NODE_BITS = 0x1111_1111_1111_1111
@@ -93,13 +95,21 @@ HEADER_BYTES = 8192
 # An id: shard 8 bits | generation 36 | slot 20.
 SHARD_SHIFT = 56
 SLOT_MASK = (1 << SLOT_BITS) - 1
-LANE_STRIDE = 28800
+LANE_STRIDE = 28992
 DEDUPE_STRIDE = 512
 FILE_STRIDE = 64
 # Ids of files from here on name the objects of shared anonymous mappings.
 SHARED_OBJECT = 0x4000_0000
 # Arguments of a call on a space, at most.
 CALL_WORDS = 6
+# The header of an extent, how many parts it may have, and how many free ones a lane keeps.
+EXTENT_UNITS = 16
+EXTENT_PARTS = 124
+EXTENT_CACHE = 16
+# Whose the tree is that a fork builds: nodes of its own, an extent, or the parent's.
+TREE_OWN = 0
+TREE_EXTENT = 1
+TREE_SHARED = 2
 IS_CHECKED = 0
 
 
@@ -150,6 +160,22 @@ class Record(ctypes.Structure):
         ("file", _U32),
         ("object", _U32),
         ("policy", _U64),
+    ]
+
+
+class Extent(ctypes.Structure):
+    """The header of an extent (extents.py): its length, and what lies in it. In each part the
+    leaves come first; `objects` records hold a shared object."""
+
+    _fields_ = [
+        ("blocks", _U32),
+        ("nodes", _U32),
+        ("records", _U32),
+        ("objects", _U32),
+        ("part_count", _U32),
+        ("unused", _U32 * 3),
+        ("part_nodes", _U32 * EXTENT_PARTS),
+        ("part_leaves", _U32 * EXTENT_PARTS),
     ]
 
 
@@ -231,6 +257,8 @@ class State(ctypes.Structure):
         ("thp_alignment", _U8),
         ("protection_keys", _U8),
         *_words("version", "request_high", "request_low", "result"),
+        ("extent", _U32),
+        ("extent_blocks", _U32),
     ]
 
 
@@ -245,12 +273,13 @@ class Slot(ctypes.Structure):
         ("lock", _U64 * 8),
         ("state", State * 2),
         ("labels", _U8 * 256),
-        ("unused", _U8 * 8),
+        ("unused", _U8 * 56),
     ]
 
 
 class Lane(ctypes.Structure):
-    """What one thread of one process owns: magazines of free objects, block hints."""
+    """What one thread of one process owns: magazines of free objects, block hints, free extents
+    (first unit << 32 | blocks), and the extent that is being filled."""
 
     _fields_ = [
         ("owner_pid", _U64),
@@ -270,6 +299,11 @@ class Lane(ctypes.Structure):
         ("slots", _U32 * 16),
         ("warm_nodes", _U32 * 2048),
         ("warm_records", _U32 * 2048),
+        ("extents", _U64 * EXTENT_CACHE),
+        ("extent_pending", _U64),
+        ("extent_hint", _U32),
+        ("scan_extent", _U32),
+        ("unused", _U64 * 6),
     ]
 
 
@@ -352,6 +386,7 @@ class Header(ctypes.Structure):
             "ram_pages",
             "page_tables",
             "objects",
+            "shares",
         ),
         ("heap_lock", _U64 * 8),
         ("table_lock", _U64 * 8),
@@ -416,6 +451,12 @@ class Mas:
         self.piece_special = [0] * PIECES_MAX
 
 
+class Copying:
+    """Where the next copies of one part of an extent go (copying.py)."""
+
+    __slots__ = ("inner", "leaf", "mem", "record", "stamp")
+
+
 class Pages:
     """A transaction's view of one page tree (pages.py); `value` is what the last look found."""
 
@@ -470,6 +511,7 @@ class Task:
         self.retired_max = 0
         self.retired: list[int] = []
         self.pages = [Pages(), Pages()]
+        self.copying = Copying()
         self.big_count = 0
         self.big_last = [0] * SPLIT_MAX
         self.big_slot = [0] * SPLIT_MAX
@@ -480,6 +522,7 @@ class Task:
         self.grown_node = [0] * 16
         self.grown_gap = [0] * 16
         self.next = State()
+        self.source = State()
         self.words = [0] * CALL_WORDS
         self.map = MapArgs()
         self.remap = RemapArgs()
@@ -494,12 +537,15 @@ class Task:
         self.field = self.limit = self.error = self.value = 0
         self.request_high = self.request_low = 0
         self.label_bytes = self.tree_nodes = self.expires_ns = 0
+        self.extent = self.extent_units = self.tree = self.strategy = 0
         self.labels = bytearray(LABEL_BYTES)
 
 
 LeafP = Leaf
 InnerP = Inner
 RecordP = Record
+ExtentP = Extent
+CopyingP = Copying
 TableP = Table
 StripP = Strip
 SharedObjectP = SharedObject
@@ -560,6 +606,11 @@ def domain_at(mem: Any, domain: int) -> Any:
     return Domain.from_buffer(mem.base, _heap_index(mem, domain))
 
 
+def extent_at(mem: Any, extent: int) -> Any:
+    check(extent % BLOCK_UNITS == 0)
+    return Extent.from_buffer(mem.base, _heap_index(mem, extent))
+
+
 def slot_at(mem: Any, slot: int) -> Any:
     check(slot < mem.header.slot_max)
     return Slot.from_buffer(mem.base, mem.header.table_at + slot * SLOT_STRIDE)
@@ -604,6 +655,10 @@ def task_pages(task: Any, which: int) -> Any:
     return task.pages[which]
 
 
+def task_copying(task: Any) -> Any:
+    return task.copying
+
+
 def task_remap(task: Any) -> Any:
     return task.remap
 
@@ -614,6 +669,10 @@ def task_fault(task: Any) -> Any:
 
 def task_failure(task: Any) -> Any:
     return task.failure
+
+
+def task_source(task: Any) -> Any:
+    return task.source
 
 
 def task_next(task: Any) -> Any:

@@ -1,5 +1,5 @@
 from forkstormd.core.layout cimport *
-from forkstormd.core.atomics cimport prefetch
+from forkstormd.core.atomics cimport bit_count, lowest_bit, prefetch
 from libc.errno cimport EBUSY
 
 cdef void mas_init(Mas *mas, Task *task, u32 root, u32 height) noexcept nogil
@@ -8,6 +8,11 @@ cdef u32 mas_next_slot(Mas *mas) noexcept nogil
 cdef u32 mas_prev_slot(Mas *mas) noexcept nogil
 cdef u32 mas_prev(Mas *mas) noexcept nogil
 cdef u32 mas_find(Mas *mas, u64 index) noexcept nogil
+cdef u32 mas_find_special(Mas *mas, u64 index) noexcept nogil
+cdef u64 mas_rank(Mas *mas, u64 index) noexcept nogil
+cdef u32 leaf_records(Leaf *leaf, int before) noexcept nogil
+cdef u32 tree_nodes(Mem *mem, u32 root, int height) noexcept nogil
+cdef u32 tree_specials(Mem *mem, u32 root, int height) noexcept nogil
 cdef int mas_empty_area(Mas *mas, u64 low, u64 high, u64 size) noexcept nogil
 cdef int mas_empty_area_rev(Mas *mas, u64 low, u64 high, u64 size) noexcept nogil
 cdef u64 leaf_gap(Leaf *leaf, u64 min, u64 max) noexcept nogil
@@ -36,5 +41,7 @@ cdef inline u32 mas_next(Mas *mas) noexcept nogil:
 cdef u32 mas_next_leaf(Mas *mas) noexcept nogil
 cdef u32 _set_range(Mas *mas, Leaf *leaf, int offset) noexcept nogil
 cdef void _down(Mas *mas, Inner *inner, int offset) noexcept nogil
+cdef u32 _specials(Mas *mas, u32 node, int level) noexcept nogil
+cdef u32 _first_special(Mas *mas) noexcept nogil
 cdef void _first_leaf(Mas *mas) noexcept nogil
 cdef void _last_leaf(Mas *mas) noexcept nogil

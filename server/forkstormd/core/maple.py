@@ -23,6 +23,7 @@ Invariants (verify.py checks them all):
 | mas_walk                          | O(height)       | any index                          |
 | mas_next, mas_prev                | O(1) amortised  | skip NULL; *_slot do not           |
 | mas_find                          | O(height)       | walk, then next                    |
+| mas_find_special, mas_rank        | O(height)       | by the subtree counts              |
 | mas_empty_area, mas_empty_area_rev| O(height)       | more where a gap is cut by bounds  |
 
 The caller holds the space's mutex or a snapshot. Nothing here allocates or fails but the two
@@ -34,6 +35,7 @@ import cython
 if not cython.compiled:
     from errno import EBUSY
 
+    from forkstormd.core.atomics import bit_count, lowest_bit
     from forkstormd.core.layout import *
 
 
@@ -221,6 +223,100 @@ def mas_find(mas, index):
     if record == 0 and mas.depth != 0:
         record = mas_next_slot(mas)
     return record
+
+
+def mas_find_special(mas, index):
+    """The record that a fork treats specially which contains index, else the next such above it;
+    0 when there is none (depth 0)."""
+    mem: MemP = mas.mem
+    level: cython.int = mas.height - 1
+    offset: cython.int
+    inner: InnerP
+    leaf: LeafP
+    rest: u32
+    mas_walk(mas, index)
+    if mas.depth == 0:
+        return 0
+    leaf = leaf_at(mem, mas.node[level])
+    rest = leaf.special >> mas.offset[level]
+    if rest != 0:
+        return _set_range(mas, leaf, mas.offset[level] + lowest_bit(rest))
+    while level > 0:
+        level -= 1
+        inner = inner_at(mem, mas.node[level])
+        offset = mas.offset[level] + 1
+        while offset <= inner.end and _specials(mas, inner.slot[offset], level + 1) == 0:
+            offset += 1
+        if offset <= inner.end:
+            mas.depth = level
+            _down(mas, inner, offset)
+            return _first_special(mas)
+    mas.depth = 0
+    return 0
+
+
+def _specials(mas, node, level):
+    """How many VMAs below a node of this level a fork treats specially (of a leaf: their bits)."""
+    if level == mas.height - 1:
+        return leaf_at(mas.mem, node).special
+    return inner_at(mas.mem, node).specials
+
+
+def _first_special(mas):
+    """Go down from the level mas.depth, below which there are some, to the first of them."""
+    inner: InnerP
+    leaf: LeafP
+    offset: cython.int
+    while mas.depth < mas.height - 1:
+        inner = inner_at(mas.mem, mas.node[mas.depth])
+        offset = 0
+        while _specials(mas, inner.slot[offset], mas.depth + 1) == 0:
+            offset += 1
+        _down(mas, inner, offset)
+    mas.depth = mas.height
+    leaf = leaf_at(mas.mem, mas.node[mas.height - 1])
+    return _set_range(mas, leaf, lowest_bit(leaf.special))
+
+
+def mas_rank(mas, index):
+    """How many records lie below index. The subtree counts must be exact."""
+    inner: InnerP
+    level: cython.int
+    offset: cython.int
+    count: u64 = 0
+    mas_walk(mas, index)
+    for level in range(mas.depth):
+        if level == mas.height - 1:
+            count += leaf_records(leaf_at(mas.mem, mas.node[level]), mas.offset[level])
+            break
+        inner = inner_at(mas.mem, mas.node[level])
+        for offset in range(mas.offset[level]):
+            if level == mas.height - 2:
+                count += leaf_records(leaf_at(mas.mem, inner.slot[offset]), LEAF_SLOTS)
+            else:
+                count += inner_at(mas.mem, inner.slot[offset]).vmas
+    return count
+
+
+def leaf_records(leaf, before):
+    """How many of a leaf's slots before this one hold a record."""
+    count: u32 = 0
+    offset: cython.int
+    for offset in range(min(before, leaf.end + 1)):
+        count += leaf.slot[offset] != 0
+    return count
+
+
+def tree_nodes(mem, root, height):
+    """How many nodes a tree has, of which the counts are exact."""
+    return inner_at(mem, root).nodes if height > 1 else height
+
+
+def tree_specials(mem, root, height):
+    """How many VMAs of a tree a fork treats specially."""
+    if height > 1:
+        return inner_at(mem, root).specials
+    return bit_count(leaf_at(mem, root).special) if height == 1 else 0
 
 
 def leaf_gap(leaf, min, max):

@@ -126,6 +126,7 @@ class MemoryManager(Lanes):
         state.brk = brk or params.start_brk
         state.start_stack = start_stack
         state.page_root = state.domain = 0
+        state.extent = state.extent_blocks = 0
         state.page_tables = state.touched_pages = state.serial = 0
         state.stack_limit = params.stack_limit_bytes
         state.commit_limit = params.commit_limit_pages or task.mem.header.ram_pages
@@ -166,7 +167,9 @@ class MemoryManager(Lanes):
                 if record == 0:
                     result = -ENOMEM
                 else:
-                    result = mas_store(mas, start, end - 1, record, (flags & VM_SPECIAL) != 0)
+                    result = mas_store(
+                        mas, start, end - 1, record, vma_special(record_at(task.mem, record))
+                    )
                     if result != 0:
                         record_release(task, record)
                 if result != 0:
@@ -250,6 +253,7 @@ class MemoryManager(Lanes):
                 task.filled_ns - task.prepared_ns - task.pages_ns if phases else 0,
                 task.sealed_ns - task.filled_ns if phases else 0,
                 task.pages_ns,
+                task.strategy,
             )
         finally:
             task_end(task)
@@ -602,6 +606,8 @@ class MemoryManager(Lanes):
             snapshot.height = task.next.height
             snapshot.page_root = task.next.page_root
             snapshot.domain = task.next.domain
+            snapshot.extent = task.next.extent
+            snapshot.extent_blocks = task.next.extent_blocks
             snapshot.task_size = task.next.task_size
             snapshot.brk = task.next.brk
             snapshot.start_brk = task.next.start_brk

@@ -3,7 +3,9 @@ from forkstormd.core.atomics cimport *
 from forkstormd.core.advise cimport do_madvise
 from forkstormd.core.brk cimport do_brk
 from forkstormd.core.commit cimport *
-from forkstormd.core.dup cimport dup_mmap
+from forkstormd.core.dup cimport dup_mmap, EXTENT_COPY
+from forkstormd.core.extents cimport extent_settle
+from forkstormd.core.owning cimport tree_get, tree_put
 from forkstormd.core.fault cimport do_touch
 from forkstormd.core.mapping cimport do_mmap, do_munmap
 from forkstormd.core.protect cimport do_mprotect
@@ -22,6 +24,7 @@ cdef enum:
     OP_REMAP = 5
     OP_SET_BREAK = 6
     OP_TOUCH = 7
+    REFERENCED_VMAS = 1024
     NAME_HEAP = 1
     NAME_STACK = 2
     NAME_FILE = 2
@@ -34,6 +37,7 @@ cdef int mm_repeat_once(Task *task, u64 mm_id, int strategy) noexcept nogil
 cdef u32 name_of(Record *record, u64 brk, u64 start_brk, u64 start_stack) noexcept nogil
 cdef u64 offset_of(Record *record) noexcept nogil
 
+cdef int _duplicate(Task *task, u64 mm_id, int strategy, bint phases) noexcept nogil
 cdef int _perform(Task *task, int operation) noexcept nogil
 cdef int _leave(Task *task, int result) noexcept nogil
 cdef void _fork_limit(Task *task) noexcept nogil

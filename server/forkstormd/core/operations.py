@@ -11,12 +11,14 @@ if not cython.compiled:
     from forkstormd.core.atomics import *
     from forkstormd.core.brk import do_brk
     from forkstormd.core.commit import *
-    from forkstormd.core.dup import dup_mmap
+    from forkstormd.core.dup import EXTENT_COPY, dup_mmap
+    from forkstormd.core.extents import extent_settle
     from forkstormd.core.fault import do_touch
     from forkstormd.core.heap import slot_alloc, slot_free
     from forkstormd.core.layout import *
     from forkstormd.core.maple import *
     from forkstormd.core.mapping import do_mmap, do_munmap
+    from forkstormd.core.owning import tree_get, tree_put
     from forkstormd.core.protect import do_mprotect
     from forkstormd.core.remap import do_mremap
     from forkstormd.core.space import *
@@ -30,6 +32,8 @@ if not cython.compiled:
     OP_REMAP = 5
     OP_SET_BREAK = 6
     OP_TOUCH = 7
+    # Larger parents are not locked while EXTENT_COPY copies them: that takes microseconds.
+    REFERENCED_VMAS = 1024
     # What Snapshot.read says of a VMA's name; NAME_FILE is added to a file's id.
     NAME_HEAP = 1
     NAME_STACK = 2
@@ -38,28 +42,53 @@ if not cython.compiled:
 
 def mm_fork(task, mm_id, strategy, expires_ns, phases):
     """Fork: task.value is the child's id. 0 or a negative errno."""
-    parent: SlotP
     child: u32
     result: cython.int = slot_alloc(task)
     if result != 0:
         task.limit = LIMIT_SPACES
         return result
     child = task.slot_index
-    result = space_lock(task, mm_id)
-    if result == 0:
-        parent = slot_at(task.mem, task.slot_index)
-        copy_state(task_next(task), state_at(parent, parent.word & 1))
-        result = dup_mmap(
-            task, state_at(parent, parent.word & 1), strategy, task_stamp(task), phases
-        )
-        if result == 0:
-            domain_get(task, task.next.domain)
-            task.value = space_publish(task, child, expires_ns)
-        else:
-            _fork_limit(task)
-        space_unlock(task)
+    result = _duplicate(task, mm_id, strategy, phases)
     if result != 0:
         slot_free(task, child)
+        return result
+    task.value = space_publish(task, child, expires_ns)
+    extent_settle(task)
+    return 0
+
+
+def _duplicate(task, mm_id, strategy, phases):
+    """Lock the parent and duplicate it: task.next is the child's state, a member of its family.
+
+    The kernel's strategies hold the parent's mutex throughout, as the kernel holds mmap_lock; so
+    does SHARE, which is short. EXTENT_COPY of a large parent holds a reference on its trees
+    instead: the parent goes on meanwhile.
+    """
+    slot: SlotP
+    source: StateP = task_source(task)
+    referenced: cython.bint
+    result: cython.int = space_lock(task, mm_id)
+    if result != 0:
+        return result
+    slot = slot_at(task.mem, task.slot_index)
+    copy_state(source, state_at(slot, slot.word & 1))
+    copy_state(task_next(task), source)
+    # The parent may end before this child does, and with it their family.
+    domain_get(task, source.domain)
+    referenced = strategy == EXTENT_COPY and source.map_count > REFERENCED_VMAS
+    if referenced:
+        tree_get(task.mem, source)
+        snapshots_add(task.mem.header, 1)
+        space_unlock(task)
+    result = dup_mmap(task, source, strategy, task_stamp(task), phases)
+    if referenced:
+        tree_put(task, source)
+        snapshots_add(task.mem.header, -1)
+    else:
+        space_unlock(task)
+    if result != 0:
+        _fork_limit(task)
+        domain_put(task, source.domain)
     return result
 
 
@@ -158,11 +187,8 @@ def mm_look(task, mm_id, snapshot):
     task.tree_nodes = task.next.height
     if task.next.height > 1:
         task.tree_nodes = inner_at(task.mem, task.next.root).nodes
-    if snapshot and task.next.root != 0:
-        ref_add(task.mem, task.next.root, 1)
-    if snapshot and task.next.page_root != 0:
-        ref_add(task.mem, task.next.page_root, 1)
     if snapshot:
+        tree_get(task.mem, task_next(task))
         snapshots_add(task.mem.header, 1)
     space_unlock(task)
     return 0
@@ -181,19 +207,8 @@ def _fork_limit(task):
 def mm_repeat_once(task, mm_id, strategy):
     """One fork and exit of a child that is never published; core time is
     task.filled_ns - task.locked_ns, and task.exit_ns what the exit took."""
-    parent: SlotP
-    result: cython.int = space_lock(task, mm_id)
+    result: cython.int = _duplicate(task, mm_id, strategy, False)
     if result != 0:
-        return result
-    parent = slot_at(task.mem, task.slot_index)
-    copy_state(task_next(task), state_at(parent, parent.word & 1))
-    result = dup_mmap(task, state_at(parent, parent.word & 1), strategy, task_stamp(task), False)
-    if result == 0:
-        # The parent may end before this child does, and with it their family.
-        domain_get(task, task.next.domain)
-    space_unlock(task)
-    if result != 0:
-        _fork_limit(task)
         return result
     task.sealed_ns = now_ns()
     space_release(task)

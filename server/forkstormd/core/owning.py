@@ -4,6 +4,10 @@ A node carries the stamp of the transaction that built it. mas_own gives a node 
 transaction's own: the node itself if it is, else a copy, with the original retired. Retired
 things are dropped only after the commit. Gaps and subtree counts of an owned path are corrected
 from the bottom up (mas_climb, mas_add_counts).
+
+What lies in the space's extent (extents.py) is copied like anything else, but neither retired nor
+counted: a space, a snapshot or a fork that shares a tree holds one reference on the extent, which
+holds all of it. Nodes outside may lead into it, nodes inside never lead out.
 """
 
 import cython
@@ -12,10 +16,12 @@ if not cython.compiled:
     from errno import ENOMEM
 
     from forkstormd.core.atomics import *
+    from forkstormd.core.extents import extent_free, extent_use, in_extent
     from forkstormd.core.heap import heap_ensure, node_alloc, node_free, record_free
     from forkstormd.core.layout import *
+    from forkstormd.core.maple import leaf_records
     from forkstormd.core.objects import object_put
-    from forkstormd.core.pages import pages_drop
+    from forkstormd.core.pages import pages_drop, pages_levels
     from forkstormd.core.retire import *
 
 
@@ -46,8 +52,9 @@ def mas_room(mas):
 
 
 def mas_retire(mas, kind, index, levels):
-    """task_retire, unless it is a record and the old version keeps its records (a fork)."""
-    if kind == DROP_RECORD and mas.keep_records:
+    """task_retire, unless it is a record and the old version keeps its records (a fork), or lies
+    in the extent."""
+    if (kind == DROP_RECORD and mas.keep_records) or in_extent(mas.task, index):
         return
     task_retire(mas.task, kind, index, levels)
 
@@ -92,11 +99,14 @@ def record_drop(task, record):
 
 
 def tree_drop(task, node, levels):
-    """Give up one reference on a subtree of this height (1: a leaf); O(what it owned alone)."""
+    """Give up one reference on a subtree of this height (1: a leaf), as far as it lies outside the
+    extent; O(what it owned alone there)."""
     mem: MemP = task.mem
     leaf: LeafP
     inner: InnerP
     offset: cython.int
+    if in_extent(task, node):
+        return
     if mem.refs[node] != 0:
         if ref_add(mem, node, -1) != 0:
             return
@@ -104,13 +114,68 @@ def tree_drop(task, node, levels):
     if levels == 1:
         leaf = leaf_at(mem, node)
         for offset in range(leaf.end + 1):
-            if leaf.slot[offset] != 0:
+            if leaf.slot[offset] != 0 and not in_extent(task, leaf.slot[offset]):
                 record_drop(task, leaf.slot[offset])
     else:
         inner = inner_at(mem, node)
         for offset in range(inner.end + 1):
             tree_drop(task, inner.slot[offset], levels - 1)
     node_free(task, node)
+
+
+def tree_share(mem, state):
+    """Take a reference on the VMAs of a space with this state, under its mutex."""
+    if state.root != 0 and not tree_compact(state):
+        ref_add(mem, state.root, 1)
+    if state.extent != 0:
+        ref_add(mem, state.extent, 1)
+
+
+def tree_get(mem, state):
+    """Take a reference on all that a space with this state can reach, under its mutex."""
+    tree_share(mem, state)
+    if state.page_root != 0:
+        ref_add(mem, state.page_root, 1)
+
+
+def tree_compact(state):
+    """Whether a space's tree is its extent, and all of it: its root lies in it, so that nothing has
+    been changed since it was copied there."""
+    units: u64 = state.extent_blocks * BLOCK_UNITS
+    return state.extent <= state.root and state.root - state.extent < units
+
+
+def tree_put(task, state):
+    """Give such a reference up; what nobody else holds is freed: O(what lies outside the extent)."""
+    extent_use(task, state.extent, state.extent_blocks)
+    if state.root != 0:
+        tree_drop(task, state.root, state.height)
+    extent_put(task, state.extent)
+    if state.page_root != 0:
+        pages_drop(task, state.page_root, pages_levels(state.task_size))
+
+
+def extent_put(task, extent):
+    """Give up one reference on an extent, 0 for none; the last one frees it, and what its records
+    held."""
+    mem: MemP = task.mem
+    header: ExtentP
+    record: u32
+    object: u32
+    if extent == 0:
+        return
+    if mem.refs[extent] != 0:
+        if ref_add(mem, extent, -1) != 0:
+            return
+        mem.refs[extent] = 0
+    header = extent_at(mem, extent)
+    if header.objects != 0:
+        record = extent + EXTENT_UNITS + header.nodes * NODE_UNITS
+        for record in range(record, record + header.records):
+            object = record_at(mem, record).object
+            if object != 0:
+                object_put(task, object)
+    extent_free(task, extent)
 
 
 def mas_own(mas, node, level):
@@ -126,17 +191,20 @@ def mas_own(mas, node, level):
     copy_node(mem.base, copy, node)
     leaf = leaf_at(mem, copy)
     leaf.stamp = mas.stamp
+    if in_extent(mas.task, node):
+        return copy
     if mem.refs[node] == 0:
         mas_retire(mas, DROP_SHELL, node, 0)
         return copy
     if level == mas.height - 1:
         for offset in range(leaf.end + 1):
-            if leaf.slot[offset] != 0:
+            if leaf.slot[offset] != 0 and not in_extent(mas.task, leaf.slot[offset]):
                 ref_add(mem, leaf.slot[offset], 1)
     else:
         inner = inner_at(mem, copy)
         for offset in range(inner.end + 1):
-            ref_add(mem, inner.slot[offset], 1)
+            if not in_extent(mas.task, inner.slot[offset]):
+                ref_add(mem, inner.slot[offset], 1)
     mas_retire(mas, DROP_NODE, node, mas.height - level)
     return copy
 
@@ -203,15 +271,6 @@ def mas_add_counts(mas, level, nodes, vmas, specials):
         level -= 1
 
 
-def leaf_vmas(leaf):
-    """How many slots of a leaf hold a record."""
-    count: u32 = 0
-    offset: cython.int
-    for offset in range(leaf.end + 1):
-        count += leaf.slot[offset] != 0
-    return count
-
-
 def inner_recount(mem, inner, over_leaves):
     """Set nodes, vmas and specials of an inner node from its children, which are exact."""
     offset: cython.int
@@ -224,7 +283,7 @@ def inner_recount(mem, inner, over_leaves):
         if over_leaves:
             leaf = leaf_at(mem, inner.slot[offset])
             inner.nodes += 1
-            inner.vmas += leaf_vmas(leaf)
+            inner.vmas += leaf_records(leaf, LEAF_SLOTS)
             inner.specials += bit_count(leaf.special)
         else:
             child = inner_at(mem, inner.slot[offset])

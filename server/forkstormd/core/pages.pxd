@@ -19,6 +19,7 @@ cdef void pages_init(Pages *pages, Task *task, State *state, u64 stamp) noexcept
 cdef void pages_finish(Pages *pages, State *state) noexcept nogil
 cdef int pages_levels(u64 task_size) noexcept nogil
 cdef int pages_look(Pages *pages, u64 addr) noexcept nogil
+cdef u64 pages_next_table(Pages *pages, u64 addr) noexcept nogil
 cdef bint pages_table(Pages *pages, u64 addr) noexcept nogil
 cdef bint pages_any(Pages *pages, u64 start, u64 end) noexcept nogil
 cdef int pages_set(Pages *pages, u64 addr, bint own, u64 value) noexcept nogil

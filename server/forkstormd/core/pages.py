@@ -319,6 +319,12 @@ def pages_table(pages, addr):
     return _find(pages, addr, 1) != 0
 
 
+def pages_next_table(pages, addr):
+    """The lowest address from addr on that has a PTE page over it, MAX_INDEX for none."""
+    top: u64 = cython.cast(u64, 1) << level_shift(pages.levels)
+    return _seek(pages, 1, addr, top) if _seek(pages, 1, addr, top) < top else MAX_INDEX
+
+
 def pages_set(pages, addr, own, value):
     """Map a page, or change what it holds; 0 or -ENOMEM."""
     slot: u32 = level_slot(addr, 0)

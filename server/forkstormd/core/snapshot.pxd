@@ -3,8 +3,7 @@ from forkstormd.core.atomics cimport *
 from forkstormd.core.lanes cimport Lanes
 from forkstormd.core.maple cimport *
 from forkstormd.core.operations cimport name_of, offset_of
-from forkstormd.core.owning cimport tree_drop
-from forkstormd.core.pages cimport pages_drop, pages_levels
+from forkstormd.core.owning cimport tree_put
 from forkstormd.core.space cimport *
 
 cdef class Snapshot:
@@ -14,6 +13,8 @@ cdef class Snapshot:
     cdef u32 height
     cdef u32 page_root
     cdef u32 domain
+    cdef u32 extent
+    cdef u32 extent_blocks
     cdef u64 task_size
     cdef u64 serial
     cdef u64 brk

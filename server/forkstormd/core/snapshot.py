@@ -11,8 +11,7 @@ if not cython.compiled:
     from forkstormd.core.layout import *
     from forkstormd.core.maple import *
     from forkstormd.core.operations import name_of, offset_of
-    from forkstormd.core.owning import tree_drop
-    from forkstormd.core.pages import pages_drop, pages_levels
+    from forkstormd.core.owning import tree_put
     from forkstormd.core.space import *
 
 
@@ -40,10 +39,13 @@ class Snapshot:
         task = self.lanes.task(index)
         with cython.nogil:
             task_begin(task, 0)
-            if self.root != 0:
-                tree_drop(task, self.root, self.height)
-            if self.page_root != 0:
-                pages_drop(task, self.page_root, pages_levels(self.task_size))
+            task.next.root = self.root
+            task.next.height = self.height
+            task.next.page_root = self.page_root
+            task.next.task_size = self.task_size
+            task.next.extent = self.extent
+            task.next.extent_blocks = self.extent_blocks
+            tree_put(task, task_next(task))
             snapshots_add(self.lanes.arena.mem.header, -1)
         task_end(task)
         self.lanes.idle.append(index)

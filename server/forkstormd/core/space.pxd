@@ -3,8 +3,8 @@ from forkstormd.core.atomics cimport *
 from forkstormd.core.mutex cimport *
 from forkstormd.core.heap cimport slot_alloc, slot_free, heap_populate
 from forkstormd.core.commit cimport *
-from forkstormd.core.owning cimport retired_drop, tree_drop
-from forkstormd.core.pages cimport pages_drop, pages_levels
+from forkstormd.core.extents cimport extent_use
+from forkstormd.core.owning cimport extent_put, retired_drop, tree_put
 from forkstormd.core.maple cimport mas_init
 from libc.errno cimport ENOMEM, ESRCH, ETIMEDOUT
 

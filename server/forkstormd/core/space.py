@@ -24,8 +24,8 @@ if not cython.compiled:
     from forkstormd.core.layout import *
     from forkstormd.core.maple import mas_init
     from forkstormd.core.mutex import *
-    from forkstormd.core.owning import retired_drop, tree_drop
-    from forkstormd.core.pages import pages_drop, pages_levels
+    from forkstormd.core.extents import extent_use
+    from forkstormd.core.owning import extent_put, retired_drop, tree_put
 
     # What an error is about; lanes.py has the names.
     FIELD_NONE = 0
@@ -68,6 +68,7 @@ def task_begin(task, deadline_ns):
     task.limit = LIMIT_NONE
     task.exit_ns = 0
     task.retired_count = 0
+    extent_use(task, 0, 0)
     task.charged = 0
     task.pages_ns = 0
     task.failure.site = 0
@@ -134,6 +135,7 @@ def space_begin(task):
     mas: MasP = task_mas(task, 0)
     copy_state(task_next(task), state_at(slot, slot.word & 1))
     task.charged_before = task.next.charged
+    extent_use(task, task.next.extent, task.next.extent_blocks)
     mas_init(mas, task, task.next.root, task.next.height)
     mas.stamp = task_stamp(task)
 
@@ -142,6 +144,11 @@ def space_commit(task):
     """Publish task.next with the tree in task.mas[0], then drop what it replaced."""
     slot: SlotP = slot_at(task.mem, task.slot_index)
     mas: MasP = task_mas(task, 0)
+    emptied: u32 = 0
+    if mas.root == 0:
+        # Nothing in the extent is of use any more.
+        emptied = task.next.extent
+        task.next.extent = task.next.extent_blocks = 0
     task.next.root = mas.root
     task.next.height = mas.height
     task.next.version += 1
@@ -152,6 +159,7 @@ def space_commit(task):
     word_publish(slot, slot.word ^ 1)
     commit_settle(task, state_at(slot, 1 - (slot.word & 1)), task_next(task))
     retired_drop(task)
+    extent_put(task, emptied)
 
 
 def space_id(index, word):
@@ -202,9 +210,6 @@ def space_release(task):
     """Free what the space with the state task.next holds, and which nobody can find any more; it
     leaves its commit domain."""
     state: StateP = task_next(task)
-    if state.root != 0:
-        tree_drop(task, state.root, state.height)
-    if state.page_root != 0:
-        pages_drop(task, state.page_root, pages_levels(state.task_size))
+    tree_put(task, state)
     domain_uncharge(task, state.domain, state.charged)
     domain_put(task, state.domain)

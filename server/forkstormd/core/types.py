@@ -20,6 +20,8 @@ class Strategy(IntEnum):
 
     BULK_INSERT = 1
     TREE_DUP = 2
+    EXTENT_COPY = 3
+    SHARE = 4
 
 
 class FaultSite(IntEnum):
@@ -184,7 +186,7 @@ class Work(NamedTuple):
 
 class ForkResult(NamedTuple):
     """A published child. seal_ns and pages_ns (copying page tables) are not part of core_ns;
-    phases but pages_ns are 0 unless asked for."""
+    phases but pages_ns are 0 unless asked for. strategy: the one that was used in the end."""
 
     child: int
     vma_count: int
@@ -195,6 +197,7 @@ class ForkResult(NamedTuple):
     entries_ns: int
     seal_ns: int
     pages_ns: int = 0
+    strategy: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +205,8 @@ class Audit:
     """Everything alive, from the allocator's side and from the spaces' side.
 
     page_table_count: allocated, in pages of 4 KiB. object_count: shared objects alive.
+    extent_blocks: blocks of 4 KiB in extents; nodes and records in them count as far as they are
+    reachable.
     """
 
     space_count: int
@@ -219,3 +224,5 @@ class Audit:
     reachable_page_tables: int = 0
     object_count: int = 0
     reachable_objects: int = 0
+    extent_blocks: int = 0
+    reachable_extent_blocks: int = 0

@@ -1,8 +1,10 @@
 from forkstormd.core.layout cimport *
 from forkstormd.core.atomics cimport now_ns
 from forkstormd.core.commit cimport *
+from forkstormd.core.extents cimport extent_free, in_extent
 from forkstormd.core.heap cimport node_free
 from forkstormd.core.maple cimport *
+from forkstormd.core.objects cimport object_put
 from forkstormd.core.owning cimport *
 from forkstormd.core.pages cimport *
 from forkstormd.core.store cimport *
@@ -33,6 +35,7 @@ cdef void tree_abandon(Mas *mas, u64 limit) noexcept nogil
 
 cdef void _exit_mmap(Task *task, Mas *child, u64 tree_end, u64 ceiling) noexcept nogil
 cdef void _tear_down(Task *task, Mas *child, u64 tree_end) noexcept nogil
+cdef u32 _special_here(Mas *child) noexcept nogil
 cdef u32 _first(Mas *child, u64 tree_end) noexcept nogil
 cdef u32 _next(Mas *child, u64 tree_end) noexcept nogil
 cdef void _remove_vma(Task *task, u32 record) noexcept nogil

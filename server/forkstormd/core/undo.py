@@ -1,8 +1,10 @@
 """A fork that failed half way: leaving exactly what was there before.
 
 The child's tree then holds VMAs of its own below `tree_end`, and, after a tree duplication,
-the parent's above it, which must not be touched. Linux has solved that in three ways, and the
-fork says which one to use (section 13 of the semantics):
+the parent's above it, which must not be touched. Under EXTENT_COPY those above are copies that
+hold nothing yet, under SHARE all are the parent's; their nodes and records go with the extent, or
+with the reference on the parent's tree. Linux has solved that in three ways, and the fork says
+which one to use (section 13 of the semantics):
 
     TREE_END    the exit path is told where to stop: it walks to tree_end, while page tables are
                 freed as in any exit, up to the top of the address space (the review's third
@@ -24,9 +26,11 @@ import cython
 if not cython.compiled:
     from forkstormd.core.atomics import now_ns
     from forkstormd.core.commit import *
+    from forkstormd.core.extents import extent_free, in_extent
     from forkstormd.core.heap import node_free
     from forkstormd.core.layout import *
     from forkstormd.core.maple import *
+    from forkstormd.core.objects import object_put
     from forkstormd.core.owning import *
     from forkstormd.core.pages import *
     from forkstormd.core.store import *
@@ -54,7 +58,7 @@ def dup_undo(task, child, recovery, tree_end):
     their charges and pages, and all nodes. Counts and times it in task.failure."""
     pages: PagesP = task_pages(task, 1)
     began: u64 = now_ns()
-    if recovery == RECOVER_MARKER and tree_end != MAX_INDEX:
+    if recovery == RECOVER_MARKER and tree_end != MAX_INDEX and task.tree != TREE_SHARED:
         mas_walk(child, tree_end)
         if (
             child.depth != 0
@@ -65,18 +69,37 @@ def dup_undo(task, child, recovery, tree_end):
         ):
             mas_next(child)
         if child.depth != 0:
-            # One slot of a node that is this fork's own.
-            mas_store(child, child.index, child.last, MARKER, 0)
+            # One slot of a node that is this fork's own, under whichever of its stamps.
+            child.stamp = leaf_at(child.mem, child.node[child.height - 1]).stamp
+            mas_store(child, child.index, child.last, MARKER, _special_here(child))
         tree_end = MAX_INDEX
     if recovery == RECOVER_IMMEDIATE:
         _tear_down(task, child, tree_end)
     else:
         _exit_mmap(task, child, tree_end, tree_end if recovery == RECOVER_TREE_END_V3 else 0)
-    tree_abandon(child, 0)
+    if task.tree == TREE_SHARED:
+        tree_drop(task, child.root, child.height)
+        child.root = 0
+        child.height = 0
+    else:
+        tree_abandon(child, 0)
+    retired_drop(task)
+    if task.tree == TREE_EXTENT:
+        extent_free(task, task.extent)
+    elif task.tree == TREE_SHARED:
+        extent_put(task, task.extent)
+    # Of what was charged as a whole, the part of VMAs that were not come to.
+    commit_undo(task, task_next(task))
     if pages.root != 0:
         node_free(task, pages.root)
         pages.root = 0
     task.failure.undo_ns = now_ns() - began
+
+
+def _special_here(child):
+    """The mark of the slot that the cursor stands at, so that a store changes nothing else."""
+    level: cython.int = child.height - 1
+    return (leaf_at(child.mem, child.node[level]).special >> child.offset[level]) & 1
 
 
 def _first(child, tree_end):
@@ -151,7 +174,10 @@ def _remove_vma(task, record):
     vma: RecordP = record_at(task.mem, record)
     if vma.flags & VM_ACCOUNT:
         commit_uncharge(task, task_next(task), vma_pages(vma))
-    record_release(task, record)
+    if task.tree == TREE_OWN or (task.tree == TREE_EXTENT and not in_extent(task, record)):
+        record_release(task, record)
+    elif task.tree == TREE_EXTENT and vma.object != 0:
+        object_put(task, vma.object)
     task.failure.undone += 1
 
 
@@ -171,6 +197,8 @@ def _abandon_node(task, node, levels, min, max, limit):
     inner: InnerP
     offset: cython.int
     last: u64
+    if in_extent(task, node):
+        return
     if levels == 1:
         leaf = leaf_at(mem, node)
         for offset in range(leaf.end + 1):

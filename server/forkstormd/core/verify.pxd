@@ -1,7 +1,7 @@
 from forkstormd.core.layout cimport *
 from forkstormd.core.atomics cimport *
 from forkstormd.core.maple cimport leaf_gap, inner_gap
-from forkstormd.core.vma cimport vma_account, VM_SPECIAL
+from forkstormd.core.vma cimport vma_account, vma_special
 from forkstormd.core.objects cimport object_facts
 from forkstormd.core.pages cimport page_tree_facts, pages_levels
 from forkstormd.core.lanes cimport Lanes
@@ -12,11 +12,14 @@ cdef class TreeCheck:
     cdef Mem *mem
     cdef list violations
     cdef set seen
+    cdef set records
     cdef set objects
     cdef list starts
     cdef list ends
     cdef State *totals
     cdef State space
+    cdef u64 extent
+    cdef u64 extent_end
     cdef u32 specials
     cdef u32 nodes
 
@@ -25,3 +28,4 @@ cdef class TreeCheck:
     cdef record(self, u32 record, u64 first, u64 last, bint special)
 
 cdef set _file_objects(Mem *mem)
+cdef object _refer(Mem *mem, u32 node, int levels, object inside, dict owners, set seen)

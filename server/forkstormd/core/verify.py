@@ -1,8 +1,10 @@
 """Does it hold? Every invariant of a space, and everything alive in the arena counted twice.
 
 verify(mm, mm_id) walks a snapshot of the space, so nobody waits for it: O(VMAs) in Python
-objects. Reference counts are checked where they can be known: when no other snapshot is open
-and nobody writes meanwhile.
+objects. Reference counts are checked where they can be known: when no other snapshot is open,
+nobody writes meanwhile and no fork has ever shared a tree.
+
+references(mm) counts who refers to what, over all spaces: for trees that are shared.
 
 audit(mm) counts allocated nodes and records from the free map and the magazines, and reachable
 ones from the spaces; on a quiescent arena without open snapshots the two agree, or something
@@ -23,7 +25,7 @@ if not cython.compiled:
     from forkstormd.core.maple import inner_gap, leaf_gap
     from forkstormd.core.objects import object_facts
     from forkstormd.core.pages import page_tree_facts, pages_levels
-    from forkstormd.core.vma import VM_SPECIAL, vma_account
+    from forkstormd.core.vma import vma_account, vma_special
 
 VIOLATIONS_MAX = 100
 
@@ -43,7 +45,8 @@ def _verify_snapshot(mm: object, snapshot: object) -> list:
     info = snapshot.info
     check.starts = []
     check.ends = []
-    alone = check.mem.header.snapshots == 1
+    alone = check.mem.header.snapshots == 1 and check.mem.header.shares == 0
+    check.use_extent(shot.extent, shot.extent_blocks)
     if shot.root != 0:
         if shot.height == 0 or shot.height > HEIGHT_MAX:
             return [f"height {shot.height}"]
@@ -86,7 +89,9 @@ def _check_references(mm: object, check: object, roots: list, info: object) -> N
     except CoreError:
         return  # It has ended meanwhile.
     for index in sorted(walk.seen):
-        expected = 2 if index in roots else 1
+        # Objects of an extent have no owners of their own: the extent has.
+        inside = walk.extent <= index < walk.extent_end
+        expected = 2 if index in roots and not inside else 1
         if owners[index] != expected:
             walk.wrong(index, f"has {owners[index]} owners, not {expected}")
 
@@ -98,6 +103,8 @@ class TreeCheck:
         self.mm = mm
         self.violations = []
         self.seen = set()
+        # Of those, the records of VMAs.
+        self.records = set()
         self.objects = set()
         # Where the VMAs begin and end, ascending; None where pages are checked without VMAs.
         self.starts = None
@@ -105,6 +112,9 @@ class TreeCheck:
         self.nodes = 0
         self.specials = 0
         self.mem = self.mm.arena.mem
+        # The extent of the space, and its end.
+        self.extent = 0
+        self.extent_end = 0
         if cython.compiled:
             self.totals = cython.address(self.space)
         else:
@@ -138,6 +148,8 @@ class TreeCheck:
             return False
         if mem.free[block] & mask:
             self.wrong(index, "is reachable and free")
+        if self.extent <= index < self.extent_end:
+            kind = KIND_EXTENT
         if mem.kind[block] != kind:
             self.wrong(index, "lies in a block of the other kind")
         if index in self.seen:
@@ -145,6 +157,28 @@ class TreeCheck:
             return False
         self.seen.add(index)
         return True
+
+    def use_extent(self, extent: object, blocks: object) -> None:
+        """The space has this extent; 0: it has none."""
+        header: ExtentP
+        if extent == 0:
+            return
+        self.extent = extent
+        self.extent_end = extent + blocks * BLOCK_UNITS
+        header = extent_at(self.mem, extent)
+        parts = range(min(header.part_count, EXTENT_PARTS))
+        nodes = sum([header.part_nodes[part] for part in parts])
+        units = EXTENT_UNITS + nodes * NODE_UNITS + header.records
+        if header.blocks != blocks or nodes != header.nodes or units > blocks * BLOCK_UNITS:
+            self.wrong(extent, f"an extent of {header.blocks} blocks with {units} units")
+        for block in range(extent // BLOCK_UNITS, extent // BLOCK_UNITS + blocks):
+            if self.mem.free[block] != 0 or self.mem.kind[block] != KIND_EXTENT:
+                self.wrong(extent, f"block {block} is not in use for an extent")
+
+    def leads_out(self, node: object, below: object) -> bool:
+        """Whether a node of the extent leads to an object outside, which must never be."""
+        inside = self.extent <= node < self.extent_end
+        return inside and not self.extent <= below < self.extent_end
 
     def needs(self, start: object, end: object) -> bool:
         """Whether a VMA lies in [start, end). O(log VMAs)."""
@@ -185,6 +219,8 @@ class TreeCheck:
             if last < low or last > high:
                 self.wrong(node, f"pivot {offset} is {last:#x}, not within {low:#x}..{high:#x}")
                 return 0
+            if self.leads_out(node, inner.slot[offset]):
+                self.wrong(node, f"slot {offset} leads out of the extent")
             gap = self.node(inner.slot[offset], levels - 1, low, last, False)
             if inner.gap[offset] != gap:
                 self.wrong(node, f"gap {offset} is {inner.gap[offset]:#x}, the child has {gap:#x}")
@@ -222,6 +258,8 @@ class TreeCheck:
                 self.wrong(node, f"pivot {offset} is {last:#x}, not within {low:#x}..{high:#x}")
                 return 0
             if leaf.slot[offset] != 0:
+                if self.leads_out(node, leaf.slot[offset]):
+                    self.wrong(node, f"slot {offset} leads out of the extent")
                 self.record(leaf.slot[offset], low, last, (leaf.special >> offset) & 1)
             else:
                 if offset > 0 and leaf.slot[offset - 1] == 0:
@@ -237,12 +275,13 @@ class TreeCheck:
         vma: RecordP
         if not self.enter(record, 1, KIND_RECORDS):
             return
+        self.records.add(record)
         vma = record_at(self.mem, record)
         if vma.start != first or vma.end != last + 1:
             self.wrong(record, f"is {vma.start:#x}-{vma.end:#x}, stored at {first:#x}..{last:#x}")
         if (vma.start | vma.end) & (PAGE_BYTES - 1) or vma.start >= vma.end:
             self.wrong(record, f"is {vma.start:#x}-{vma.end:#x}")
-        if ((vma.flags & VM_SPECIAL) != 0) != special:
+        if vma_special(vma) != special:
             self.wrong(record, f"flags {vma.flags:#x}, special mark {special}")
         if self.starts is not None:
             self.starts.append(vma.start)
@@ -274,20 +313,26 @@ def audit(mm: object) -> object:
     used: u64
     nodes = 0
     records = 0
+    extent_blocks = 0
     for block in range(header.first_block, header.claimed_blocks):
         used = BLOCK_UNITS - bit_count(load64(mem.free[block]))
         if mem.kind[block] == KIND_NODES:
             nodes += used // NODE_UNITS
+        elif mem.kind[block] == KIND_EXTENT:
+            extent_blocks += used // BLOCK_UNITS
         else:
             records += used
     for i in range(header.lane_max):
         lane = lane_at(mem, i)
         nodes -= lane.node_count
         records -= lane.record_count
+        extent_blocks -= sum([lane.extents[k] & LOW32 for k in range(EXTENT_CACHE)])
     after = _moving(mm)
     check: TreeCheck
     spaces = charged = vmas = tables = 0
     reachable: set = set()
+    vma_records: set = set()
+    extents: dict = {}
     objects: set = set()
     shared: TreeCheck = TreeCheck(mm)
     for mm_id in mm.ids():
@@ -304,6 +349,9 @@ def audit(mm: object) -> object:
                 raise
             continue
         reachable |= check.seen
+        vma_records |= check.records
+        if check.extent:
+            extents[check.extent] = (check.extent_end - check.extent) // BLOCK_UNITS
         objects |= check.objects
         spaces += 1
         charged += info.charged_pages
@@ -312,7 +360,13 @@ def audit(mm: object) -> object:
         object_facts(mem, shared, index)
         objects.add(index)
     reachable |= shared.seen
-    reachable_nodes = sum(1 for index in reachable if mem.kind[index // BLOCK_UNITS] == KIND_NODES)
+    # What an extent holds is allocated with it, and counts as far as it is reachable.
+    in_extents = {index for index in reachable if mem.kind[index // BLOCK_UNITS] == KIND_EXTENT}
+    records += len(in_extents & vma_records)
+    nodes += len(in_extents - vma_records)
+    reachable_nodes = len(in_extents - vma_records) + sum(
+        1 for index in reachable if mem.kind[index // BLOCK_UNITS] == KIND_NODES
+    )
     return Audit(
         spaces,
         vmas,
@@ -330,7 +384,63 @@ def audit(mm: object) -> object:
         tables,
         header.objects,
         len(objects),
+        extent_blocks,
+        sum(extents.values()),
     )
+
+
+def references(mm: object) -> list:
+    """Wrong reference counts of VMA trees and extents, in words. Of an arena where nothing runs and
+    no other snapshot is open; O(everything alive) in Python objects."""
+    manager: Lanes = mm
+    mem: MemP = manager.arena.mem
+    shot: Snapshot
+    owners: dict = {}
+    seen: set = set()
+    shots = []
+    for mm_id in mm.ids():
+        shots.append(mm.snapshot(mm_id))
+    for shot in shots:
+        inside = range(shot.extent, shot.extent + shot.extent_blocks * BLOCK_UNITS)
+        # The space refers to it, and the snapshot.
+        if shot.root and shot.root not in inside:
+            owners[shot.root] = owners.get(shot.root, 0) + 2
+        if shot.extent:
+            owners[shot.extent] = owners.get(shot.extent, 0) + 2
+        if shot.root:
+            _refer(mem, shot.root, shot.height, inside, owners, seen)
+    wrong = [
+        f"node {index:#x}: has {mem.refs[index] + 1} owners, not {count}"
+        for index, count in sorted(owners.items())
+        if mem.refs[index] + 1 != count
+    ]
+    for shot in shots:
+        shot.close()
+    return wrong
+
+
+def _refer(mem, node, levels, inside, owners, seen):
+    """Count what a node outside extents refers to, once."""
+    leaf: LeafP
+    inner: InnerP
+    offset: cython.int
+    below: u32
+    if node in inside or node in seen:
+        return
+    seen.add(node)
+    if levels == 1:
+        leaf = leaf_at(mem, node)
+        for offset in range(leaf.end + 1):
+            below = leaf.slot[offset]
+            if below != 0 and below not in inside:
+                owners[below] = owners.get(below, 0) + 1
+        return
+    inner = inner_at(mem, node)
+    for offset in range(inner.end + 1):
+        below = inner.slot[offset]
+        if below not in inside:
+            owners[below] = owners.get(below, 0) + 1
+        _refer(mem, below, levels - 1, inside, owners, seen)
 
 
 def _file_objects(mem):
@@ -347,6 +457,7 @@ def _collect(check: object, snapshot: object) -> object:
     """Everything a space holds into check.seen and check.objects; its page tables."""
     shot: Snapshot = snapshot
     walk: TreeCheck = check
+    walk.use_extent(shot.extent, shot.extent_blocks)
     if shot.root != 0:
         walk.node(shot.root, shot.height, 0, MAX_INDEX, True)
     if shot.domain != 0:

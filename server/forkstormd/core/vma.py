@@ -48,8 +48,8 @@ if not cython.compiled:
     VM_SEQ_READ = 0x8000
     VM_RAND_READ = 0x10000
     VM_HUGEPAGE = 0x20000000
-    # What a fork treats specially.
-    VM_SPECIAL = VM_DONTCOPY | VM_WIPEONFORK
+    # What a fork treats specially, besides VMAs with a shared object.
+    VM_SPECIAL = VM_DONTCOPY | VM_WIPEONFORK | VM_LOCKED
     # stack_guard_gap: pages kept free below a GROWSDOWN area.
     GUARD_PAGES = 256
     # A device's or the kernel's own memory (VM_SPECIAL of Linux): never merged.
@@ -113,6 +113,14 @@ def access_flags(state, prot):
     measured: only if prot is PROT_EXEC and no other bit, known or not."""
     flags: u64 = prot & (VM_READ | VM_WRITE | VM_EXEC)
     return flags | VM_PKEY if state.protection_keys and prot == VM_EXEC else flags
+
+
+if not cython.compiled:
+
+    def vma_special(vma):
+        """Whether a fork treats a VMA specially: it is left out, has no pages, is no longer locked, or
+        holds one more reference on an object. Leaves mark those, inner nodes count them."""
+        return (vma.flags & VM_SPECIAL) != 0 or vma.object != 0
 
 
 def vma_account(state, flags, pages):
@@ -190,9 +198,7 @@ def _piece(mas, record, last):
     count: cython.int = mas.piece_count
     mas.piece_last[count] = last
     mas.piece_record[count] = record
-    mas.piece_special[count] = (
-        (record_at(mas.mem, record).flags & VM_SPECIAL) != 0 if record != 0 else 0
-    )
+    mas.piece_special[count] = vma_special(record_at(mas.mem, record)) if record != 0 else 0
     mas.piece_count = count + 1
 
 

@@ -8,4 +8,4 @@ from forkstormd.core.owning cimport mas_retire
 from forkstormd.core.store cimport mas_store, mas_store_range
 from forkstormd.core.space cimport *
 from forkstormd.core.lanes cimport Lanes
-from forkstormd.core.vma cimport VM_SPECIAL
+from forkstormd.core.vma cimport vma_special

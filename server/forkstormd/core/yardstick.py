@@ -15,7 +15,7 @@ if not cython.compiled:
     from forkstormd.core.maple import *
     from forkstormd.core.space import *
     from forkstormd.core.store import mas_store
-    from forkstormd.core.vma import VM_SPECIAL
+    from forkstormd.core.vma import vma_special
 
 
 def memcpy_ns(nbytes: object, count: object) -> object:
@@ -114,7 +114,7 @@ def _walk(mm: object, mm_id: object, count: object, stores: object) -> float:
                         mas.index,
                         mas.last,
                         copy,
-                        (record_at(task.mem, copy).flags & VM_SPECIAL) != 0,
+                        vma_special(record_at(task.mem, copy)),
                     )
                     space_commit(task)
             ended = now_ns()
