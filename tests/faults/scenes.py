@@ -127,7 +127,7 @@ class _Maker:
         return self.mm.intern_file(vma.name, vma.dev_major, vma.dev_minor, vma.inode)
 
     def add_neighbours(self, objects: Sequence[int]) -> None:
-        """Shared objects of so many pages, and three VMAs in one span of 2 MiB that cannot merge."""
+        """Shared objects of so many pages; three VMAs in one span of 2 MiB that cannot merge."""
         for pages in objects:
             self.mm.map(self.space, 0, pages * PAGE, 3, linux.MAP_SHARED | linux.MAP_ANONYMOUS)
         span = self.mm.find_gap(self.space, 2 * linux.PMD, 0, 0).value

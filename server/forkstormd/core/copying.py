@@ -5,9 +5,14 @@
     copy_walked     any other source: depth first, each leaf with its records
 
 Both give the same: nodes and records of the source, word for word, but for the indexes in the
-slots and the stamps. O(nodes + records). The walk fetches ahead what it will need next, since an
-aged tree lies scattered. Nothing here allocates or fails. The source must stay what it is: the
-caller holds its space's mutex or a reference on it; the extent (extents.py) is nobody else's.
+slots and the stamps. O(nodes + records). The walk of a large tree fetches ahead what it will need
+next, since an aged one lies scattered. Nothing here allocates or fails. The source must stay what
+it is: the caller holds its space's mutex or a reference on it; the extent (extents.py) is nobody
+else's.
+
+The copies of nodes and leaves stand as C in copying.pxd, since only C compiles a function for
+several instruction sets: a machine that has AVX2 moves 32 bytes at once, as its memcpy does. This
+file has them for the uncompiled build.
 """
 
 import cython
@@ -18,6 +23,39 @@ if not cython.compiled:
 
     # Cache lines of a node that are worth fetching ahead.
     NODE_LINES = 4
+    # Smaller trees are in the cache, or soon will be.
+    AHEAD_VMAS = 2048
+
+    def move_leaves(base, to, source, count, by, stamp):
+        """Copy `count` leaves that lie together; their records lie `by` units further on (modulo
+        2^32, as the slots are)."""
+        for at in range(0, count * NODE_UNITS, NODE_UNITS):
+            copy_node(base, to + at, source + at)
+            leaf = Leaf.from_buffer(base, (to + at) * UNIT_BYTES)
+            leaf.stamp = stamp
+            for slot in range(LEAF_SLOTS):
+                leaf.slot[slot] += by if leaf.slot[slot] != 0 else 0
+
+    def move_inners(base, to, source, count, by, stamp):
+        """move_leaves for inner nodes."""
+        for at in range(0, count * NODE_UNITS, NODE_UNITS):
+            copy_node(base, to + at, source + at)
+            inner = Inner.from_buffer(base, (to + at) * UNIT_BYTES)
+            inner.stamp = stamp
+            for slot in range(INNER_SLOTS):
+                inner.slot[slot] += by
+
+    def copy_leaf(base, to, source, record, stamp):
+        """Copy a leaf, and its records to `record` and behind; where the next record goes."""
+        copy_node(base, to, source)
+        leaf = Leaf.from_buffer(base, to * UNIT_BYTES)
+        leaf.stamp = stamp
+        for slot in range(leaf.end + 1):
+            if leaf.slot[slot] != 0:
+                copy_record(base, record, leaf.slot[slot])
+                leaf.slot[slot] = record
+                record += 1
+        return record
 
 
 def copy_compact(mem, extent, source, stamp):
@@ -27,55 +65,18 @@ def copy_compact(mem, extent, source, stamp):
     part: u32
     at: u32 = EXTENT_UNITS
     leaves: u32
-    nodes: u32
+    inners: u32
     new.part_count = old.part_count
     for part in range(old.part_count):
-        nodes = old.part_nodes[part]
         leaves = old.part_leaves[part]
-        new.part_nodes[part] = nodes
+        inners = old.part_nodes[part] - leaves
+        new.part_nodes[part] = leaves + inners
         new.part_leaves[part] = leaves
-        move_leaves(mem, extent + at, source + at, leaves, extent - source, stamp)
+        move_leaves(mem.base, extent + at, source + at, leaves, extent - source, stamp)
         at += leaves * NODE_UNITS
-        move_inners(mem, extent + at, source + at, nodes - leaves, extent - source, stamp)
-        at += (nodes - leaves) * NODE_UNITS
+        move_inners(mem.base, extent + at, source + at, inners, extent - source, stamp)
+        at += inners * NODE_UNITS
     copy_units(mem.base, extent + at, source + at, old.records)
-
-
-def move_leaves(mem, to, source, count, by, stamp):
-    """Copy `count` leaves that lie together; their records lie `by` units further on (modulo 2^32, as
-    the slots are)."""
-    old: LeafP
-    new: LeafP
-    _i: u32
-    slot: cython.int
-    record: u32
-    for _i in range(count):
-        copy_node(mem.base, to, source)
-        old = leaf_at(mem, source)
-        new = leaf_at(mem, to)
-        new.stamp = stamp
-        for slot in range(LEAF_SLOTS):
-            record = old.slot[slot]
-            new.slot[slot] = record + by if record != 0 else 0
-        to += NODE_UNITS
-        source += NODE_UNITS
-
-
-def move_inners(mem, to, source, count, by, stamp):
-    """move_leaves for inner nodes."""
-    old: InnerP
-    new: InnerP
-    _i: u32
-    slot: cython.int
-    for _i in range(count):
-        copy_node(mem.base, to, source)
-        old = inner_at(mem, source)
-        new = inner_at(mem, to)
-        new.stamp = stamp
-        for slot in range(INNER_SLOTS):
-            new.slot[slot] = old.slot[slot] + by
-        to += NODE_UNITS
-        source += NODE_UNITS
 
 
 def copy_walked(task, extent, root, height, stamp):
@@ -84,6 +85,7 @@ def copy_walked(task, extent, root, height, stamp):
     copying: CopyingP = task_copying(task)
     copying.mem = task.mem
     copying.stamp = stamp
+    copying.ahead = header.records > AHEAD_VMAS
     copying.leaf = extent + EXTENT_UNITS
     copying.inner = extent + EXTENT_UNITS + (header.nodes - 1) * NODE_UNITS
     copying.record = extent + EXTENT_UNITS + header.nodes * NODE_UNITS
@@ -98,49 +100,42 @@ def copy_subtree(copying, node, levels):
     new: InnerP
     to: u32
     offset: cython.int
-    end: cython.int
     if levels == 1:
-        return _copy_leaf(copying, node)
+        to = copying.leaf
+        copying.leaf = to + NODE_UNITS
+        copying.record = copy_leaf(mem.base, to, node, copying.record, copying.stamp)
+        return to
     old = inner_at(mem, node)
-    end = old.end
     to = copying.inner
     copying.inner = to - NODE_UNITS
     copy_node(mem.base, to, node)
     new = inner_at(mem, to)
     new.stamp = copying.stamp
-    for offset in range(end + 1):
-        _fetch_node(mem, old.slot[offset])
-    for offset in range(end + 1):
-        if levels == 2:
-            if offset < end:
-                _fetch_records(mem, old.slot[offset + 1])
-            new.slot[offset] = _copy_leaf(copying, old.slot[offset])
-        else:
+    if copying.ahead:
+        for offset in range(old.end + 1):
+            _fetch_node(mem, old.slot[offset])
+    if levels == 2:
+        _copy_leaves(copying, old, new)
+    else:
+        for offset in range(old.end + 1):
             new.slot[offset] = copy_subtree(copying, old.slot[offset], levels - 1)
     return to
 
 
-def _copy_leaf(copying, node):
-    """Copy a leaf and its records."""
+def _copy_leaves(copying, old, new):
+    """Copy all leaves below an inner node."""
     mem: MemP = copying.mem
-    old: LeafP = leaf_at(mem, node)
     to: u32 = copying.leaf
-    new: LeafP
-    next_record: u32 = copying.record
-    record: u32
-    slot: cython.int
-    copy_node(mem.base, to, node)
-    new = leaf_at(mem, to)
-    new.stamp = copying.stamp
-    for slot in range(old.end + 1):
-        record = old.slot[slot]
-        if record != 0:
-            copy_record(mem.base, next_record, record)
-            new.slot[slot] = next_record
-            next_record += 1
-    copying.record = next_record
-    copying.leaf = to + NODE_UNITS
-    return to
+    record: u32 = copying.record
+    offset: cython.int
+    for offset in range(old.end + 1):
+        if copying.ahead and offset < old.end:
+            _fetch_records(mem, old.slot[offset + 1])
+        record = copy_leaf(mem.base, to, old.slot[offset], record, copying.stamp)
+        new.slot[offset] = to
+        to += NODE_UNITS
+    copying.leaf = to
+    copying.record = record
 
 
 def _fetch_node(mem, node):

@@ -15,8 +15,8 @@ mmap_lock.
                   O(n)
     EXTENT_COPY   and SHARE, which no kernel has: dup_whole.py
 
-Both of the kernel's go through the same mas_store and the same allocator: nodes from a reserve or in bulk,
-records one by one. Per VMA both do what the kernel does, in its order (section 13 of the
+Both of the kernel's go through the same mas_store and the same allocator: nodes from a reserve or
+in bulk, records one by one. Per VMA both do what the kernel does, in its order (section 13 of the
 semantics): a pending signal, the commit charge, the record, its policy, its anon_vma, the store,
 the page tables. A VMA without anonymous memory has its page tables left out, since faults would
 build them again (vma_needs_copy). Copying page tables is timed apart (task.pages_ns), and so are
@@ -31,9 +31,8 @@ Errors: -ENOMEM, -EINTR for the signal, -ETIMEDOUT past task.deadline_ns.
 import cython
 
 if not cython.compiled:
-    from errno import EAGAIN, EINTR, EINVAL, ENOMEM, ETIMEDOUT
+    from errno import EAGAIN, EINVAL, ENOMEM
 
-    from forkstormd.core.anon import anon_of
     from forkstormd.core.atomics import *
     from forkstormd.core.commit import *
     from forkstormd.core.dup_vma import *
@@ -50,8 +49,6 @@ if not cython.compiled:
         VM_ACCOUNT,
         VM_DONTCOPY,
         VM_LOCKED,
-        VM_WIPEONFORK,
-        vma_account,
         vma_pages,
         vma_special,
     )

@@ -93,9 +93,9 @@ def extent_free(task, extent):
     lane: LaneP = task.lane
     word: u64 = cython.cast(u64, extent) << 32 | extent_at(task.mem, extent).blocks
     i: u32 = lane.extent_hint
-    k: u32
+    _k: u32
     old: u64
-    for k in range(EXTENT_CACHE):
+    for _k in range(EXTENT_CACHE):
         if load64(lane.extents[i]) == 0:
             break
         i = (i + 1) % EXTENT_CACHE
@@ -156,16 +156,17 @@ def _take_kept(task, blocks):
     """The newest free extent of this lane that is as long, or somewhat longer; 0 for none."""
     lane: LaneP = task.lane
     i: u32 = lane.extent_hint
-    k: u32
+    _k: u32
     word: u64
     found: u64
-    for k in range(EXTENT_CACHE):
+    fits: cython.bint
+    for _k in range(EXTENT_CACHE):
         word = load64(lane.extents[i])
         found = word & LOW32
-        if found >= blocks and found - blocks <= blocks >> SPARE_SHIFT:
-            if extent_swap(lane, i, word, 0):
-                lane.extent_hint = i
-                return word
+        fits = found >= blocks and found - blocks <= blocks >> SPARE_SHIFT
+        if fits and extent_swap(lane, i, word, 0):
+            lane.extent_hint = i
+            return word
         i = (i + EXTENT_CACHE - 1) % EXTENT_CACHE
     return 0
 

@@ -16,9 +16,9 @@ from forkstormd.core.files import FileTable
 from forkstormd.core.types import FaultSite, ForkFailure, Work
 
 if not cython.compiled:
+    from forkstormd.core.atomics import load32, load64
     from forkstormd.core.extents import extent_revive
     from forkstormd.core.heap import heap_flush
-    from forkstormd.core.atomics import load32, load64
     from forkstormd.core.layout import *
     from forkstormd.core.layout import Task
     from forkstormd.core.mutex import *

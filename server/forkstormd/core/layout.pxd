@@ -359,6 +359,7 @@ cdef struct Copying:
     u32 leaf
     u32 inner
     u32 record
+    int ahead
 
 cdef struct Pages:
     Task *task

@@ -454,7 +454,7 @@ class Mas:
 class Copying:
     """Where the next copies of one part of an extent go (copying.py)."""
 
-    __slots__ = ("inner", "leaf", "mem", "record", "stamp")
+    __slots__ = ("ahead", "inner", "leaf", "mem", "record", "stamp")
 
 
 class Pages:

@@ -146,7 +146,8 @@ def tree_compact(state):
 
 
 def tree_put(task, state):
-    """Give such a reference up; what nobody else holds is freed: O(what lies outside the extent)."""
+    """Give such a reference up; what nobody else holds is freed: O(what lies outside the
+    extent)."""
     extent_use(task, state.extent, state.extent_blocks)
     if state.root != 0:
         tree_drop(task, state.root, state.height)
@@ -160,6 +161,7 @@ def extent_put(task, extent):
     held."""
     mem: MemP = task.mem
     header: ExtentP
+    first: u32
     record: u32
     object: u32
     if extent == 0:
@@ -170,8 +172,8 @@ def extent_put(task, extent):
         mem.refs[extent] = 0
     header = extent_at(mem, extent)
     if header.objects != 0:
-        record = extent + EXTENT_UNITS + header.nodes * NODE_UNITS
-        for record in range(record, record + header.records):
+        first = extent + EXTENT_UNITS + header.nodes * NODE_UNITS
+        for record in range(first, first + header.records):
             object = record_at(mem, record).object
             if object != 0:
                 object_put(task, object)

@@ -20,11 +20,11 @@ if not cython.compiled:
 
     from forkstormd.core.atomics import *
     from forkstormd.core.commit import *
+    from forkstormd.core.extents import extent_use
     from forkstormd.core.heap import heap_populate, slot_free
     from forkstormd.core.layout import *
     from forkstormd.core.maple import mas_init
     from forkstormd.core.mutex import *
-    from forkstormd.core.extents import extent_use
     from forkstormd.core.owning import extent_put, retired_drop, tree_put
 
     # What an error is about; lanes.py has the names.

@@ -118,8 +118,9 @@ def access_flags(state, prot):
 if not cython.compiled:
 
     def vma_special(vma):
-        """Whether a fork treats a VMA specially: it is left out, has no pages, is no longer locked, or
-        holds one more reference on an object. Leaves mark those, inner nodes count them."""
+        """Whether a fork treats a VMA specially: it is left out, has no pages, is no longer
+        locked, or holds one more reference on an object. Leaves mark those, inner nodes count
+        them."""
         return (vma.flags & VM_SPECIAL) != 0 or vma.object != 0
 
 

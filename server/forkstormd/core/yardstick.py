@@ -10,9 +10,12 @@ import cython
 
 if not cython.compiled:
     from forkstormd.core.atomics import *
+    from forkstormd.core.copying import copy_compact, copy_walked
+    from forkstormd.core.extents import extent_alloc, extent_free
     from forkstormd.core.heap import heap_ensure, record_alloc
     from forkstormd.core.layout import *
     from forkstormd.core.maple import *
+    from forkstormd.core.owning import tree_compact
     from forkstormd.core.space import *
     from forkstormd.core.store import mas_store
     from forkstormd.core.vma import vma_special
@@ -51,6 +54,69 @@ def memcpy_ns(nbytes: object, count: object) -> object:
             there[:] = here
             out[i] = now_ns() - began
     return durations
+
+
+def copy_ns(mm: object, mm_id: object, count: object) -> tuple:
+    """`count` times in turn: the copy that an EXTENT_COPY of a space makes of its nodes and records
+    and a memcpy of as many bytes to where the next copy would go, from the space's own extent
+    (where it has none that holds its whole tree: from another extent). Two arrays 'Q' of ns each,
+    two readings of the clock included. Extents are taken and given back as forks do, untimed."""
+    manager: Lanes = mm
+    index: cython.int = manager.begin(None, b"")
+    task: TaskP = manager.task(index)
+    state: StateP = task_next(task)
+    mem: MemP = task.mem
+    times: cython.int = count
+    copies = array("Q", bytes(8 * times))
+    memcpies = array("Q", bytes(8 * times))
+    copied: cython.ulonglong[::1] = copies
+    moved: cython.ulonglong[::1] = memcpies
+    i: cython.int
+    extent: u32
+    other: u32
+    nodes: u32
+    units: u64
+    stamp: u64
+    began: u64
+    try:
+        task_begin(task, 0)
+        result: cython.int = space_lock(task, mm_id)
+        if result != 0:
+            raise manager.failed(index, result, mm_id)
+        space_begin(task)
+        stamp = task_stamp(task)
+        nodes = tree_nodes(mem, state.root, state.height)
+        units = cython.cast(u64, nodes) * NODE_UNITS + state.map_count
+        other = state.extent
+        if not tree_compact(state):
+            other = extent_alloc(task, nodes, state.map_count)
+        with cython.nogil:
+            for i in range(times):
+                extent = extent_alloc(task, nodes, state.map_count)
+                if extent == 0 or other == 0:
+                    result = -1
+                    break
+                began = now_ns()
+                if tree_compact(state):
+                    copy_compact(mem, extent, state.extent, stamp)
+                else:
+                    copy_walked(task, extent, state.root, state.height, stamp)
+                copied[i] = now_ns() - began
+                extent_free(task, extent)
+                extent = extent_alloc(task, nodes, state.map_count)
+                began = now_ns()
+                copy_units(mem.base, extent + EXTENT_UNITS, other + EXTENT_UNITS, units)
+                moved[i] = now_ns() - began
+                extent_free(task, extent)
+        if not tree_compact(state) and other != 0:
+            extent_free(task, other)
+        space_unlock(task)
+        if result != 0:
+            raise MemoryError
+        return copies, memcpies
+    finally:
+        task_end(task)
+        manager.idle.append(index)
 
 
 def find_ns(mm: object, mm_id: object, count: object) -> object:
