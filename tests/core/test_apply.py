@@ -158,13 +158,18 @@ def test_a_batch_is_its_calls(mm: MemoryManager, effort: int, first: int) -> Non
             assert mm.info(batched).version <= before + 1
             assert_sound(mm, batched)
             if rng.random() < 0.4:
-                # What follows meets shared nodes and inherited memory.
+                # What follows meets shared nodes, extents and inherited memory.
                 strategy = rng.choice(list(Strategy))
-                for space in (single, batched):
-                    try:
-                        relatives.append(mm.fork(space, strategy).child)
-                    except CoreError as error:
-                        assert error.limit == "commit"
+                try:
+                    children = [mm.fork(space, strategy).child for space in (single, batched)]
+                except CoreError as error:
+                    assert error.limit == "commit"
+                    continue
+                if rng.random() < 0.6:
+                    relatives += (single, batched)
+                    single, batched = children
+                else:
+                    relatives += children
         assert_sound(mm, *relatives)
         for space in (single, batched, *relatives):
             mm.exit(space)
@@ -294,6 +299,8 @@ def test_a_batch_past_its_deadline_changes_nothing(
         if rng.random() < 0.5 and len(kept) < 4:
             try:
                 kept.append(mm.fork(mm_id, rng.choice(list(Strategy))).child)
+                if rng.random() < 0.6:
+                    mm_id, kept[-1] = kept[-1], mm_id
             except CoreError as error:
                 assert error.limit == "commit"
         before = state(mm, mm_id), mm.audit(), mm.info(mm_id).version
