@@ -40,10 +40,12 @@ MODULES = (
     "files",
     "lanes",
     "operations",
+    "apply",
     "snapshot",
     "mm",
     "verify",
     "probe",
+    "answers",
     "dedupe",
     "yardstick",
 )

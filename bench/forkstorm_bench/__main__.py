@@ -6,10 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import click
+from forkstorm_load.server import own_server
 from rich.console import Console
 from rich.table import Table
 
-from forkstorm_bench import core, figures, processes, rpc
+from forkstorm_bench import batches, core, figures, processes, rpc
 from forkstorm_bench.core import Figures
 
 # What the project has set itself, by key: (bound, whether the figure is to stay below it).
@@ -28,6 +29,8 @@ BOUNDS: dict[str, tuple[float, bool]] = {
     "release_over_uncompiled.TREE_DUP": (100, False),
     "fork_over_ping.TREE_DUP": (0.85, False),
     "fork_over_ping.BULK_INSERT": (0.85, False),
+    "apply_100_over_unary": (45, False),
+    "apply_1000_over_unary": (130, False),
     "client_cpu": (0.5, True),
     "two_process_scaling": (1.7, False),
     "server_ready_s": (2, True),
@@ -52,13 +55,18 @@ def stages() -> list[tuple[str, Callable[[], Figures]]]:
         with core.own_arena() as (_, mm):
             return core.steps(mm) | core.calls(mm)
 
+    def over_the_wire() -> Figures:
+        # Both servers start before this process makes its first channel.
+        with own_server(workers=1) as server:
+            return rpc.rpc() | batches.batches(server.address)
+
     return [
         ("duplication, against memcpy", duplications),
         ("lookups, stores and calls", single_steps),
         ("memory per space", core.footprint),
         ("the uncompiled core", core.uncompiled),
         ("two processes", processes.two_processes),
-        ("RPCs", rpc.rpc),
+        ("RPCs", over_the_wire),
     ]
 
 

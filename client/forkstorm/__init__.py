@@ -4,6 +4,7 @@
 asyncio, `forkstorm.errors` draws what is raised, `forkstorm.constants` has Linux's names.
 """
 
+from forkstorm.batch import ApplyResult, Batch
 from forkstorm.client import AddressSpace, Client, connect
 from forkstorm.connection import DEFAULT_ADDRESS, SharedPortWarning
 from forkstorm.constants import (
@@ -38,7 +39,9 @@ __all__ = [
     "DEFAULT_ADDRESS",
     "AddressSpace",
     "Advice",
+    "ApplyResult",
     "AuditReport",
+    "Batch",
     "Client",
     "FaultSite",
     "File",

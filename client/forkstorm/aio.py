@@ -7,7 +7,8 @@
             result = await space.fork("tree-dup")
             await result.child.exit()
 
-`list` and `repeat_fork` are asynchronous iterators. A client belongs to one event loop.
+`list`, `repeat_fork` and `apply_stream` are asynchronous iterators. A client belongs to one event
+loop.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Sequence
 from os import PathLike
 from types import TracebackType
 from typing import Any
@@ -25,6 +26,7 @@ import grpc.aio
 
 from forkstorm import connection, errors
 from forkstorm import messages as m
+from forkstorm.batch import ApplyResult, Batch, apply_result
 from forkstorm.constants import TouchAccess
 from forkstorm.maps import Vma, format_maps
 from forkstorm.v1.address_spaces_pb2_grpc import AddressSpacesStub
@@ -308,6 +310,23 @@ class AddressSpace:
     ) -> int:
         request = m.touch_request(self.id, addr, access, value)
         return (await self._call(m.TOUCH, request, timeout)).value
+
+    async def apply(
+        self, batch: Batch, on_error: str = "stop", *, timeout: float | None = None
+    ) -> ApplyResult:
+        request = m.apply_request(self.id, batch, on_error)
+        return apply_result(await self._call(m.APPLY, request, timeout))
+
+    async def apply_stream(
+        self,
+        batches: Iterable[Batch],
+        on_error: str = "stop",
+        *,
+        timeout: float | None = None,
+    ) -> AsyncIterator[ApplyResult]:
+        requests = m.apply_requests(self.id, batches, on_error)
+        async for reply in self._client.stream(m.APPLY_STREAM, requests, timeout):
+            yield apply_result(reply)
 
     async def find_vma(self, addr: int, *, timeout: float | None = None) -> Vma | None:
         request = m.find_vma_request(self.id, addr)

@@ -7,15 +7,18 @@ not answer (in time). Errors are one line on standard error.
 from __future__ import annotations
 
 import contextlib
+import errno
+import shlex
 import sys
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TextIO
 
 import click
 
 from forkstorm import arguments, printing
+from forkstorm.batch import Batch
 from forkstorm.client import AddressSpace, Client, connect
 from forkstorm.connection import DEFAULT_ADDRESS, DEFAULT_TIMEOUT_S
 from forkstorm.constants import (
@@ -316,6 +319,15 @@ def map_(
     offset: int,
 ) -> None:
     """mmap(2) in a space: print the address. LENGTH in bytes, or with K, M, G."""
+    flags = _map_flags(shared, fixed, fixed_noreplace, noreserve, path)
+    file = _file(path)
+    space = _client().get(mm_id)
+    click.echo(f"{space.map(length, prot, flags, addr=addr, file=file, offset=offset):#x}")
+
+
+def _map_flags(
+    shared: bool, fixed: bool, fixed_noreplace: bool, noreserve: bool, path: str | None
+) -> int:
     chosen = [
         (shared, MAP_SHARED),
         (not shared, MAP_PRIVATE),
@@ -324,10 +336,11 @@ def map_(
         (fixed_noreplace, MAP_FIXED_NOREPLACE),
         (noreserve, MAP_NORESERVE),
     ]
-    flags = sum(flag.value for yes, flag in chosen if yes)
-    file = None if path is None else File(path=path.encode("utf-8", "surrogateescape"))
-    space = _client().get(mm_id)
-    click.echo(f"{space.map(length, prot, flags, addr=addr, file=file, offset=offset):#x}")
+    return sum(flag.value for yes, flag in chosen if yes)
+
+
+def _file(path: str | None) -> File | None:
+    return None if path is None else File(path=path.encode("utf-8", "surrogateescape"))
 
 
 @main.command()
@@ -376,10 +389,14 @@ def remap(
     new_addr: int,
 ) -> None:
     """mremap(2) in a space: print the address."""
-    chosen = [(maymove, MREMAP_MAYMOVE), (fixed, MREMAP_FIXED), (dontunmap, MREMAP_DONTUNMAP)]
-    flags = sum(flag.value for yes, flag in chosen if yes)
+    flags = _remap_flags(maymove, fixed, dontunmap)
     moved = _client().get(mm_id).remap(addr, old_length, new_length, flags, new_addr)
     click.echo(f"{moved:#x}")
+
+
+def _remap_flags(maymove: bool, fixed: bool, dontunmap: bool) -> int:
+    chosen = [(maymove, MREMAP_MAYMOVE), (fixed, MREMAP_FIXED), (dontunmap, MREMAP_DONTUNMAP)]
+    return sum(flag.value for yes, flag in chosen if yes)
 
 
 @main.command()
@@ -410,6 +427,72 @@ def touch(mm_id: int, addr: int, value: int | None) -> None:
     """Read or write a page of a space: print its value."""
     access = TouchAccess.READ if value is None else TouchAccess.WRITE
     click.echo(f"{_client().get(mm_id).touch(addr, access, value or 0):#x}")
+
+
+@main.command()
+@_id_argument
+@click.argument("source", metavar="FILE", type=click.File("r", encoding="utf-8"))
+@click.option("--skip", is_flag=True, help="Go on after an operation that failed.")
+@click.pass_context
+def apply(ctx: click.Context, mm_id: int, source: TextIO, skip: bool) -> None:
+    """Perform the operations in FILE (-: standard input) as one transaction.
+
+    Each line is one of map, unmap, protect, remap, advise, brk and touch as this command knows
+    them, without the ID; # begins a comment. Prints a line for each: what it returned, or its
+    errno.
+    """
+    batch = Batch()
+    for number, line in enumerate(source, 1):
+        words = shlex.split(line, comments=True)
+        if words:
+            try:
+                _add_operation(batch, *words)
+            except click.UsageError as error:
+                raise click.UsageError(f"line {number}: {error.format_message()}") from None
+    outcome = _client().get(mm_id).apply(batch, "skip" if skip else "stop")
+    for index, result in enumerate(outcome.results):
+        failed = outcome.failed.get(index)
+        click.echo(f"{result:#x}" if failed is None else errno.errorcode.get(failed, failed))
+    if outcome.failed:
+        ctx.exit(1)
+
+
+def _add_operation(batch: Batch, name: str, *words: str) -> None:
+    """A line of a batch, parsed as the command of that name is."""
+    command = main.commands.get(name)
+    if command is None or name not in _OPERATIONS:
+        raise click.UsageError(f"{name!r} is none of {', '.join(_OPERATIONS)}")
+    given = command.make_context(name, ["0", *words]).params
+    del given["mm_id"]
+    _OPERATIONS[name](batch, **given)
+
+
+def _add_map(
+    batch: Batch, length: int, addr: int, prot: int, path: str | None, offset: int, **flags: bool
+) -> None:
+    file = _file(path)
+    batch.map(length, prot, _map_flags(path=path, **flags), addr=addr, file=file, offset=offset)
+
+
+def _add_remap(
+    batch: Batch, addr: int, old_length: int, new_length: int, new_addr: int, **flags: bool
+) -> None:
+    batch.remap(addr, old_length, new_length, _remap_flags(**flags), new_addr)
+
+
+def _add_touch(batch: Batch, addr: int, value: int | None) -> None:
+    batch.touch(addr, TouchAccess.READ if value is None else TouchAccess.WRITE, value or 0)
+
+
+_OPERATIONS: dict[str, Callable[..., object]] = {
+    "map": _add_map,
+    "unmap": Batch.unmap,
+    "protect": Batch.protect,
+    "remap": _add_remap,
+    "advise": Batch.advise,
+    "brk": Batch.set_break,
+    "touch": _add_touch,
+}
 
 
 @main.command()

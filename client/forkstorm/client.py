@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import contextlib
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from os import PathLike
 from types import TracebackType
 from typing import Any
@@ -24,6 +24,7 @@ import grpc
 
 from forkstorm import connection, errors
 from forkstorm import messages as m
+from forkstorm.batch import ApplyResult, Batch, apply_result
 from forkstorm.constants import TouchAccess
 from forkstorm.maps import Vma, format_maps
 from forkstorm.v1.address_spaces_pb2_grpc import AddressSpacesStub
@@ -347,6 +348,32 @@ class AddressSpace:
         access: a TouchAccess, its name or alias. BadAddress is a process's SIGSEGV.
         """
         return self._call(m.TOUCH, m.touch_request(self.id, addr, access, value), timeout).value
+
+    def apply(
+        self, batch: Batch, on_error: str = "stop", *, timeout: float | None = None
+    ) -> ApplyResult:
+        """Many operations as one transaction: seen together or, past the deadline, not at all.
+
+        on_error: "stop" ends the batch with the first operation that fails, "skip" goes on. What
+        operations fail with is in the result; nothing is raised for it.
+        """
+        request = m.apply_request(self.id, batch, on_error)
+        return apply_result(self._call(m.APPLY, request, timeout))
+
+    def apply_stream(
+        self,
+        batches: Iterable[Batch],
+        on_error: str = "stop",
+        *,
+        timeout: float | None = None,
+    ) -> Iterator[ApplyResult]:
+        """A transaction for each batch, in order, over one stream; yields their results.
+
+        Batches are taken ahead of the results, as far as the connection takes them. An error ends
+        the stream, and what was yielded before it stays. `timeout` is for all batches together.
+        """
+        requests = m.apply_requests(self.id, batches, on_error)
+        return map(apply_result, self._client.stream(m.APPLY_STREAM, requests, timeout))
 
     def find_vma(self, addr: int, *, timeout: float | None = None) -> Vma | None:
         """The VMA that contains addr, else the next above it, else None. O(log VMAs)."""

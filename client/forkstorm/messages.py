@@ -12,6 +12,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Generic, NamedTuple, TypeVar
 
+from forkstorm.batch import ON_ERROR, Batch
 from forkstorm.constants import (
     MAP_ANONYMOUS,
     MAP_PRIVATE,
@@ -80,6 +81,8 @@ REMAP = Rpc[pb.RemapRequest, pb.RemapResponse]("Remap")
 ADVISE = Rpc[pb.AdviseRequest, pb.AdviseResponse]("Advise")
 SET_BREAK = Rpc[pb.SetBreakRequest, pb.SetBreakResponse]("SetBreak")
 TOUCH = Rpc[pb.TouchRequest, pb.TouchResponse]("Touch")
+APPLY = Rpc[pb.ApplyRequest, pb.ApplyResponse]("Apply")
+APPLY_STREAM = Rpc[Iterator[pb.ApplyRequest], pb.ApplyResponse]("ApplyStream")
 FIND_VMA = Rpc[pb.FindVmaRequest, pb.FindVmaResponse]("FindVma")
 FIND_GAP = Rpc[pb.FindGapRequest, pb.FindGapResponse]("FindGap")
 STREAM_VMAS = Rpc[pb.StreamVmasRequest, pb.StreamVmasResponse]("StreamVmas")
@@ -330,6 +333,27 @@ def touch_request(mm_id: int, addr: int, access: Access, value: int) -> pb.Touch
         access=kind.value,  # type: ignore[arg-type]
         value=value,
     )
+
+
+def apply_request(mm_id: int, batch: Batch, on_error: str) -> pb.ApplyRequest:
+    """ValueError for an on_error that there is not, or an empty batch."""
+    if on_error not in ON_ERROR:
+        raise ValueError(f"on_error: {on_error!r} is none of {', '.join(ON_ERROR)}")
+    if not batch:
+        raise ValueError("a batch without operations")
+    return pb.ApplyRequest(
+        request_id=request_id(),
+        mm_id=mm_id,
+        columns=batch.columns(),
+        on_error=ON_ERROR[on_error],
+        files=batch.files,
+    )
+
+
+def apply_requests(
+    mm_id: int, batches: Iterable[Batch], on_error: str
+) -> Iterator[pb.ApplyRequest]:
+    return (apply_request(mm_id, batch, on_error) for batch in batches)
 
 
 def find_vma_request(mm_id: int, addr: int) -> pb.FindVmaRequest:

@@ -6,7 +6,7 @@ from typing import Any
 
 import grpc
 import pytest
-from forkstorm import ForkFault, SharedPortWarning, aio
+from forkstorm import Batch, ForkFault, SharedPortWarning, aio
 from forkstorm.constants import MADV_DONTFORK, MREMAP_MAYMOVE
 from forkstorm.errors import DeadlineExceeded, NoMemory, NoSuchSpace, Unavailable
 from forkstorm.messages import IMPORT_PIECE_BYTES
@@ -68,6 +68,10 @@ def test_streams(fake: FakeServer) -> None:
     fake.answers["ImportAddressSpace"] = lambda *_: pb.ImportAddressSpaceResponse(mm_id=1)
     fake.answers["StreamVmas"] = lambda *_: iter([chunk(0x1000), chunk(0x2000, total=2)])
     fake.answers["RepeatFork"] = lambda *_: (pb.RepeatForkResponse(block=i) for i in range(3))
+    fake.answers["Apply"] = lambda *_: pb.ApplyResponse(results=b"\7" + bytes(7))
+    fake.answers["ApplyStream"] = lambda requests, _: (
+        pb.ApplyResponse(results=b"\x08" + bytes(7)) for _ in requests
+    )
     fake.answers["ListAddressSpaces"] = lambda request, _: pb.ListAddressSpacesResponse(
         address_spaces=[types_pb2.AddressSpace(mm_id=5)],
         next_page_token="" if request.page_token else "x",
@@ -78,6 +82,11 @@ def test_streams(fake: FakeServer) -> None:
         assert [vma.start for vma in await space.vmas()] == [0x1000, 0x2000]
         assert (await space.maps()).startswith(b"00001000-00002000 r--p ")
         assert [block.block async for block in space.repeat_fork(["tree-dup"], 1)] == [0, 1, 2]
+        batch = Batch()
+        batch.unmap(0, 4096)
+        assert list((await space.apply(batch)).results) == [7]
+        streamed = [result async for result in space.apply_stream([batch] * 3, "skip")]
+        assert [list(result.results) for result in streamed] == [[8]] * 3
         assert [info.mm_id async for info in client.list()] == [5, 5]
 
     play(fake, scenario)

@@ -71,6 +71,31 @@ def test_load_reads_standard_input_and_processes(run: Run, label: str) -> None:
     assert os.path.realpath(sys.executable) in run("maps", me).stdout
 
 
+def test_apply(run: Run, label: str) -> None:
+    space = run("load", "-", "-l", label, "--set", "start_brk=0x5000000", stdin=b"").stdout.strip()
+    text = b"""
+        map 8K --addr 0x10000 --fixed   # a comment
+        touch 0x10000 --write 7
+        protect 0x11000 4096 r--
+        map 4K --addr 0x10000 --fixed-noreplace
+        map 4096 --prot r-x --file "/lib/a b.so" --addr 0x20000
+        advise 0x10000 4K dontfork
+        remap 0x20000 4K 8K --maymove
+        brk 0x5001000
+        unmap 0x10000 4096
+    """
+    told = run("apply", space, "-", "--skip", stdin=text, fails=1).stdout.split()
+    first = ["0x10000", "0x7", "0x0", "EEXIST"]
+    assert told == [*first, "0x20000", "0x0", "0x20000", "0x5001000", "0x0"]
+    assert "/lib/a b.so" in run("maps", space).stdout
+    told = run("apply", space, "-", stdin=text, fails=1).stdout.split()
+    assert told == first
+    assert run("apply", space, "-", stdin=b"touch 0x10000").stdout == "0x7\n"
+    for wrong in (b"\nfork 1", b"\nunmap 1", b"\nunmap 1 x", b"\nmap 4096 --nonsense"):
+        assert "line 2" in run("apply", space, "-", stdin=wrong, fails=2).stderr
+    run("apply", space, "-", stdin=b"", fails=1)
+
+
 @pytest.mark.parametrize("strategy", ["tree-dup", "bulk-insert", "linux-6.8", "linux-6.7"])
 def test_fork_prints_a_table_and_exits_the_children(
     run: Run, space: str, label: str, strategy: str

@@ -1,6 +1,7 @@
 """The client against a real server."""
 
 import asyncio
+import errno
 import itertools
 import os
 import signal
@@ -271,6 +272,26 @@ def test_the_server_is_sound(client: Client, labels: dict[str, str]) -> None:
     assert not report.violations
     audit = client.audit()
     assert audit.space_count == report.verified_space_count
+
+
+def test_batches(client: Client, labels: dict[str, str]) -> None:
+    with client.create(labels=labels) as space:
+        batch = forkstorm.Batch()
+        flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED
+        for i in range(500):
+            batch.map(PAGE_SIZE, flags=flags, addr=PLACE + 2 * i * PAGE_SIZE)
+        first = batch.touch(PLACE, "write", 5)
+        batch.map(PAGE_SIZE, flags=flags | MAP_FIXED_NOREPLACE, addr=PLACE)
+        batch.unmap(PLACE + 2 * PAGE_SIZE, PAGE_SIZE)
+        outcome = space.apply(batch)
+        assert len(outcome.results) == 502
+        assert outcome.results[first] == 5
+        assert outcome.failed == {501: errno.EEXIST}
+        assert space.info().vma_count == 500
+        results = list(space.apply_stream([batch, batch], "skip"))
+        assert [len(result.results) for result in results] == [503, 503]
+        assert space.info().vma_count == 499
+        assert not client.verify(space.id).violations
 
 
 def test_every_worker_serves(client: Client, server: Server) -> None:

@@ -10,7 +10,9 @@ import os
 import random
 import sys
 import tempfile
+from array import array
 
+from forkstormd.core.apply import Batch
 from forkstormd.core.arena import Arena
 from forkstormd.core.errors import CoreError
 from forkstormd.core.mm import MemoryManager
@@ -25,10 +27,31 @@ def digest(mm: MemoryManager, mm_id: int) -> str:
     return hashlib.sha256(b"".join(column.tobytes() for column in columns)).hexdigest()[:16]
 
 
+def apply(mm: MemoryManager, rng: random.Random, mm_id: int) -> object:
+    """A batch; now and then one that its deadline overtakes."""
+    count = rng.choice((1, 10, 70))
+    columns = [
+        [0x1000_0000 + rng.randrange(400) * PAGE for _ in range(count)],
+        [rng.choice((0, 1, 3, 40)) * PAGE for _ in range(count)],
+        [rng.choice((1, 3, 5)) for _ in range(count)],
+        [0x32] * count,
+    ]
+    # Map, unmap, protect, set_break and touch.
+    kinds = bytes(rng.choice((1, 1, 2, 3, 6, 7)) for _ in range(count))
+    columns[1] = [w % 3 if k == 7 else w for k, w in zip(kinds, columns[1], strict=True)]
+    packed = [array("Q", column).tobytes() for column in columns]
+    answer = mm.apply(
+        mm_id, Batch(kinds, packed, (), rng.random() < 0.7), deadline_ns=rng.random() < 0.2
+    )
+    return [answer.performed, answer.results.hex(), answer.failed.tolist()]
+
+
 def step(mm: MemoryManager, rng: random.Random, spaces: list[int]) -> object:
     mm_id = rng.choice(spaces)
     what = rng.random()
     addr = 0x1000_0000 + rng.randrange(400) * PAGE
+    if rng.random() < 0.2:
+        return apply(mm, rng, mm_id)
     if what < 0.4:
         flags = rng.choice((0x22, 0x32, 0x32, 0x100022, 0x20022, 0x122))
         length = rng.choice((0, PAGE, 3 * PAGE, 40 * PAGE))

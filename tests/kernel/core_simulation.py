@@ -38,7 +38,7 @@ class CoreSimulation:
         self._folder = tempfile.TemporaryDirectory(prefix="forkstorm-kernel-", dir="/dev/shm")
         self._arena: Arena | None = None
         self._spaces: list[int] = []
-        self._files: list[int] = []
+        self.files: list[int] = []
         self._numbers: dict[int, int] = {}
 
     def __enter__(self) -> CoreSimulation:
@@ -59,7 +59,7 @@ class CoreSimulation:
         path = os.path.join(self._folder.name, "arena")
         self._arena = Arena.create(path, _ARENA_BYTES, max_spaces=64, lanes=4)
         self.mm = MemoryManager(self._arena, 1)
-        self._files = [
+        self.files = [
             self.mm.intern_file(
                 FILES[file.same_as].name.encode(),
                 inode=1 + file.same_as,
@@ -70,7 +70,7 @@ class CoreSimulation:
             for number, (file, aligned) in enumerate(zip(FILES, start.thp_aligned, strict=True))
         ]
         special = self.mm.intern_file(b"the executor")
-        self._numbers = {name: number for number, name in enumerate(self._files)}
+        self._numbers = {name: number for number, name in enumerate(self.files)}
         self._numbers[special] = SPECIAL
         vmas = [
             VmaSpec(a.start, a.end, a.flags, a.offset, special if a.file == SPECIAL else 0)
@@ -87,7 +87,7 @@ class CoreSimulation:
                 case "map":
                     file = 0
                     if args[4] >= 0:
-                        file = self._files[args[4]]
+                        file = self.files[args[4]]
                     found = mm.map(mm_id, *args[:4], file=file, offset=args[5])
                 case "unmap":
                     found = mm.unmap(mm_id, args[0], args[1])
@@ -111,6 +111,14 @@ class CoreSimulation:
         except CoreError as error:
             return Outcome(0, error.errno)
         return Outcome(found.value)
+
+    def space_of(self, process: int) -> int:
+        """The id of a process's space."""
+        return self._spaces[process]
+
+    def living(self) -> list[int]:
+        """The processes that have not exited."""
+        return [number for number, space in enumerate(self._spaces) if space]
 
     def maps(self, process: int) -> list[Area]:
         areas: list[Area] = []

@@ -19,6 +19,7 @@ import click
 from forkstormd.core.arena import core_build
 from forkstormd.core.types import Strategy
 
+from .batched_simulation import BatchedSimulation
 from .calls import Call, Simulation
 from .core_simulation import CoreSimulation
 from .machine import BUILD, Machine, Unavailable
@@ -107,6 +108,7 @@ def main(seconds: float, seed: int | None, at_least: int, kind: str | None) -> N
         simulations: dict[str, Simulation] = {}
         for name, strategy in STRATEGIES.items():
             simulations[name] = stack.enter_context(CoreSimulation(strategy))
+        simulations["batches"] = stack.enter_context(BatchedSimulation(Strategy.TREE_DUP))
         while time.monotonic() < began + seconds or totals.count < at_least:
             found = run_generated(
                 machine, simulations, number, totals, kind=kind or _kind_of(number)

@@ -15,6 +15,7 @@ from typing import Protocol
 import pytest
 from forkstormd.core.types import Strategy
 
+from .batched_simulation import BatchedSimulation
 from .calls import PAGE, Call, Simulation
 from .core_simulation import CoreSimulation
 from .machine import Machine
@@ -29,11 +30,13 @@ class Replay(Protocol):
 
 @pytest.fixture(scope="module")
 def cores() -> Iterator[Mapping[str, Simulation]]:
-    """The core under each strategy; what one of them answers, the other must."""
+    """The core under each strategy, and with its calls in batches: all must answer alike."""
     with ExitStack() as stack:
-        yield {
+        simulations: dict[str, Simulation] = {
             strategy.name: stack.enter_context(CoreSimulation(strategy)) for strategy in Strategy
         }
+        simulations["batches"] = stack.enter_context(BatchedSimulation(Strategy.TREE_DUP))
+        yield simulations
 
 
 @pytest.fixture

@@ -1,11 +1,40 @@
 from forkstorm.v1 import types_pb2 as _types_pb2
 from google.protobuf.internal import containers as _containers
+from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from collections.abc import Iterable as _Iterable, Mapping as _Mapping
 from typing import ClassVar as _ClassVar, Optional as _Optional, Union as _Union
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+class ApplyKind(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    APPLY_KIND_UNSPECIFIED: _ClassVar[ApplyKind]
+    APPLY_KIND_MAP: _ClassVar[ApplyKind]
+    APPLY_KIND_UNMAP: _ClassVar[ApplyKind]
+    APPLY_KIND_PROTECT: _ClassVar[ApplyKind]
+    APPLY_KIND_ADVISE: _ClassVar[ApplyKind]
+    APPLY_KIND_REMAP: _ClassVar[ApplyKind]
+    APPLY_KIND_SET_BREAK: _ClassVar[ApplyKind]
+    APPLY_KIND_TOUCH: _ClassVar[ApplyKind]
+
+class ApplyOnError(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
+    __slots__ = ()
+    APPLY_ON_ERROR_UNSPECIFIED: _ClassVar[ApplyOnError]
+    APPLY_ON_ERROR_STOP: _ClassVar[ApplyOnError]
+    APPLY_ON_ERROR_SKIP: _ClassVar[ApplyOnError]
+APPLY_KIND_UNSPECIFIED: ApplyKind
+APPLY_KIND_MAP: ApplyKind
+APPLY_KIND_UNMAP: ApplyKind
+APPLY_KIND_PROTECT: ApplyKind
+APPLY_KIND_ADVISE: ApplyKind
+APPLY_KIND_REMAP: ApplyKind
+APPLY_KIND_SET_BREAK: ApplyKind
+APPLY_KIND_TOUCH: ApplyKind
+APPLY_ON_ERROR_UNSPECIFIED: ApplyOnError
+APPLY_ON_ERROR_STOP: ApplyOnError
+APPLY_ON_ERROR_SKIP: ApplyOnError
 
 class CreateAddressSpaceRequest(_message.Message):
     __slots__ = ("request_id", "parameters", "maps_text", "labels", "ttl_ns")
@@ -338,6 +367,54 @@ class TouchResponse(_message.Message):
     timing: _types_pb2.Timing
     replayed: bool
     def __init__(self, value: _Optional[int] = ..., timing: _Optional[_Union[_types_pb2.Timing, _Mapping]] = ..., replayed: bool = ...) -> None: ...
+
+class ApplyColumns(_message.Message):
+    __slots__ = ("kind", "arg_0", "arg_1", "arg_2", "arg_3", "arg_4", "arg_5")
+    KIND_FIELD_NUMBER: _ClassVar[int]
+    ARG_0_FIELD_NUMBER: _ClassVar[int]
+    ARG_1_FIELD_NUMBER: _ClassVar[int]
+    ARG_2_FIELD_NUMBER: _ClassVar[int]
+    ARG_3_FIELD_NUMBER: _ClassVar[int]
+    ARG_4_FIELD_NUMBER: _ClassVar[int]
+    ARG_5_FIELD_NUMBER: _ClassVar[int]
+    kind: bytes
+    arg_0: bytes
+    arg_1: bytes
+    arg_2: bytes
+    arg_3: bytes
+    arg_4: bytes
+    arg_5: bytes
+    def __init__(self, kind: _Optional[bytes] = ..., arg_0: _Optional[bytes] = ..., arg_1: _Optional[bytes] = ..., arg_2: _Optional[bytes] = ..., arg_3: _Optional[bytes] = ..., arg_4: _Optional[bytes] = ..., arg_5: _Optional[bytes] = ...) -> None: ...
+
+class ApplyRequest(_message.Message):
+    __slots__ = ("request_id", "mm_id", "columns", "on_error", "files")
+    REQUEST_ID_FIELD_NUMBER: _ClassVar[int]
+    MM_ID_FIELD_NUMBER: _ClassVar[int]
+    COLUMNS_FIELD_NUMBER: _ClassVar[int]
+    ON_ERROR_FIELD_NUMBER: _ClassVar[int]
+    FILES_FIELD_NUMBER: _ClassVar[int]
+    request_id: str
+    mm_id: int
+    columns: ApplyColumns
+    on_error: ApplyOnError
+    files: _containers.RepeatedCompositeFieldContainer[_types_pb2.File]
+    def __init__(self, request_id: _Optional[str] = ..., mm_id: _Optional[int] = ..., columns: _Optional[_Union[ApplyColumns, _Mapping]] = ..., on_error: _Optional[_Union[ApplyOnError, str]] = ..., files: _Optional[_Iterable[_Union[_types_pb2.File, _Mapping]]] = ...) -> None: ...
+
+class ApplyResponse(_message.Message):
+    __slots__ = ("performed_count", "results", "failed", "limit", "timing", "replayed")
+    PERFORMED_COUNT_FIELD_NUMBER: _ClassVar[int]
+    RESULTS_FIELD_NUMBER: _ClassVar[int]
+    FAILED_FIELD_NUMBER: _ClassVar[int]
+    LIMIT_FIELD_NUMBER: _ClassVar[int]
+    TIMING_FIELD_NUMBER: _ClassVar[int]
+    REPLAYED_FIELD_NUMBER: _ClassVar[int]
+    performed_count: int
+    results: bytes
+    failed: _containers.RepeatedScalarFieldContainer[int]
+    limit: str
+    timing: _types_pb2.Timing
+    replayed: bool
+    def __init__(self, performed_count: _Optional[int] = ..., results: _Optional[bytes] = ..., failed: _Optional[_Iterable[int]] = ..., limit: _Optional[str] = ..., timing: _Optional[_Union[_types_pb2.Timing, _Mapping]] = ..., replayed: bool = ...) -> None: ...
 
 class FindVmaRequest(_message.Message):
     __slots__ = ("mm_id", "addr")

@@ -99,6 +99,16 @@ class AddressSpacesStub(object):
                 request_serializer=forkstorm_dot_v1_dot_address__spaces__pb2.TouchRequest.SerializeToString,
                 response_deserializer=forkstorm_dot_v1_dot_address__spaces__pb2.TouchResponse.FromString,
                 _registered_method=True)
+        self.Apply = channel.unary_unary(
+                '/forkstorm.v1.AddressSpaces/Apply',
+                request_serializer=forkstorm_dot_v1_dot_address__spaces__pb2.ApplyRequest.SerializeToString,
+                response_deserializer=forkstorm_dot_v1_dot_address__spaces__pb2.ApplyResponse.FromString,
+                _registered_method=True)
+        self.ApplyStream = channel.stream_stream(
+                '/forkstorm.v1.AddressSpaces/ApplyStream',
+                request_serializer=forkstorm_dot_v1_dot_address__spaces__pb2.ApplyRequest.SerializeToString,
+                response_deserializer=forkstorm_dot_v1_dot_address__spaces__pb2.ApplyResponse.FromString,
+                _registered_method=True)
         self.FindVma = channel.unary_unary(
                 '/forkstorm.v1.AddressSpaces/FindVma',
                 request_serializer=forkstorm_dot_v1_dot_address__spaces__pb2.FindVmaRequest.SerializeToString,
@@ -222,6 +232,25 @@ class AddressSpacesServicer(object):
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def Apply(self, request, context):
+        """Many of the calls above as one transaction on one space: all of them, or those up to the one
+        that ends the batch, become visible at one instant, and nothing in between ever does. A batch
+        that its deadline overtakes changes nothing, but for pages of shared mappings: those are
+        common to several spaces, and what a Touch or MADV_REMOVE does to them is seen at once.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def ApplyStream(self, request_iterator, context):
+        """The same for one batch after the other, each a transaction, answered in order. A batch is
+        taken when the answer to the one before it has been sent. An error ends the stream; what was
+        answered before it stays. Such a stream counts as a long call, as StreamVmas does.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
     def FindVma(self, request, context):
         """The VMA that contains the address, else the next above it.
         """
@@ -326,6 +355,16 @@ def add_AddressSpacesServicer_to_server(servicer, server):
                     servicer.Touch,
                     request_deserializer=forkstorm_dot_v1_dot_address__spaces__pb2.TouchRequest.FromString,
                     response_serializer=forkstorm_dot_v1_dot_address__spaces__pb2.TouchResponse.SerializeToString,
+            ),
+            'Apply': grpc.unary_unary_rpc_method_handler(
+                    servicer.Apply,
+                    request_deserializer=forkstorm_dot_v1_dot_address__spaces__pb2.ApplyRequest.FromString,
+                    response_serializer=forkstorm_dot_v1_dot_address__spaces__pb2.ApplyResponse.SerializeToString,
+            ),
+            'ApplyStream': grpc.stream_stream_rpc_method_handler(
+                    servicer.ApplyStream,
+                    request_deserializer=forkstorm_dot_v1_dot_address__spaces__pb2.ApplyRequest.FromString,
+                    response_serializer=forkstorm_dot_v1_dot_address__spaces__pb2.ApplyResponse.SerializeToString,
             ),
             'FindVma': grpc.unary_unary_rpc_method_handler(
                     servicer.FindVma,
@@ -704,6 +743,60 @@ class AddressSpaces(object):
             '/forkstorm.v1.AddressSpaces/Touch',
             forkstorm_dot_v1_dot_address__spaces__pb2.TouchRequest.SerializeToString,
             forkstorm_dot_v1_dot_address__spaces__pb2.TouchResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def Apply(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/forkstorm.v1.AddressSpaces/Apply',
+            forkstorm_dot_v1_dot_address__spaces__pb2.ApplyRequest.SerializeToString,
+            forkstorm_dot_v1_dot_address__spaces__pb2.ApplyResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def ApplyStream(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_stream(
+            request_iterator,
+            target,
+            '/forkstorm.v1.AddressSpaces/ApplyStream',
+            forkstorm_dot_v1_dot_address__spaces__pb2.ApplyRequest.SerializeToString,
+            forkstorm_dot_v1_dot_address__spaces__pb2.ApplyResponse.FromString,
             options,
             channel_credentials,
             insecure,

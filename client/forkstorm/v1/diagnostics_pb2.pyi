@@ -106,7 +106,7 @@ class Worker(_message.Message):
     def __init__(self, index: _Optional[int] = ..., endpoint: _Optional[str] = ..., pid: _Optional[int] = ..., rss_bytes: _Optional[int] = ..., restart_count: _Optional[int] = ..., cpu_seconds: _Optional[float] = ..., pinned_cpu: _Optional[int] = ...) -> None: ...
 
 class Limits(_message.Message):
-    __slots__ = ("arena_capacity_bytes", "max_spaces", "max_message_bytes", "max_repeat_forks", "max_label_bytes", "dedupe_window_requests", "threads_per_worker")
+    __slots__ = ("arena_capacity_bytes", "max_spaces", "max_message_bytes", "max_repeat_forks", "max_label_bytes", "dedupe_window_requests", "threads_per_worker", "max_apply_operations")
     ARENA_CAPACITY_BYTES_FIELD_NUMBER: _ClassVar[int]
     MAX_SPACES_FIELD_NUMBER: _ClassVar[int]
     MAX_MESSAGE_BYTES_FIELD_NUMBER: _ClassVar[int]
@@ -114,6 +114,7 @@ class Limits(_message.Message):
     MAX_LABEL_BYTES_FIELD_NUMBER: _ClassVar[int]
     DEDUPE_WINDOW_REQUESTS_FIELD_NUMBER: _ClassVar[int]
     THREADS_PER_WORKER_FIELD_NUMBER: _ClassVar[int]
+    MAX_APPLY_OPERATIONS_FIELD_NUMBER: _ClassVar[int]
     arena_capacity_bytes: int
     max_spaces: int
     max_message_bytes: int
@@ -121,7 +122,8 @@ class Limits(_message.Message):
     max_label_bytes: int
     dedupe_window_requests: int
     threads_per_worker: int
-    def __init__(self, arena_capacity_bytes: _Optional[int] = ..., max_spaces: _Optional[int] = ..., max_message_bytes: _Optional[int] = ..., max_repeat_forks: _Optional[int] = ..., max_label_bytes: _Optional[int] = ..., dedupe_window_requests: _Optional[int] = ..., threads_per_worker: _Optional[int] = ...) -> None: ...
+    max_apply_operations: int
+    def __init__(self, arena_capacity_bytes: _Optional[int] = ..., max_spaces: _Optional[int] = ..., max_message_bytes: _Optional[int] = ..., max_repeat_forks: _Optional[int] = ..., max_label_bytes: _Optional[int] = ..., dedupe_window_requests: _Optional[int] = ..., threads_per_worker: _Optional[int] = ..., max_apply_operations: _Optional[int] = ...) -> None: ...
 
 class Host(_message.Message):
     __slots__ = ("cpu_model", "cpu_count", "kernel", "python", "grpcio")

@@ -25,6 +25,8 @@ cdef extern from *:
     #define fs_serial_next(h) (fs_add((h)->serials, 1ull) + 1)
     #define fs_order_next(h) (fs_add((h)->dedupe_order, 1ull) + 1)
     #define fs_counter_add(h, i, n) ((void)fs_add((h)->counter[i], (uint64_t)(n)))
+    #define fs_answer_nodes_add(h, n) (fs_add((h)->answer_nodes, (uint64_t)(int64_t)(n)) + (uint64_t)(int64_t)(n))
+    #define fs_answer_hand_next(h) fs_add((h)->answer_hand, 1ull)
     #define fs_members_add(d, n) fs_add((d)->members, (uint64_t)(int64_t)(n))
     #define fs_charged_add(d, n) fs_add((d)->charged, (uint64_t)(int64_t)(n))
     #define fs_page_tables_add(h, n) ((void)fs_add((h)->page_tables, (uint64_t)(int64_t)(n)))
@@ -90,6 +92,8 @@ cdef extern from *:
     u64 serial_next "fs_serial_next"(Header *header) noexcept nogil
     u64 order_next "fs_order_next"(Header *header) noexcept nogil
     void counter_add "fs_counter_add"(Header *header, u32 i, u64 n) noexcept nogil
+    u64 answer_nodes_add "fs_answer_nodes_add"(Header *header, i64 n) noexcept nogil
+    u64 answer_hand_next "fs_answer_hand_next"(Header *header) noexcept nogil
     u64 members_add "fs_members_add"(Domain *domain, int n) noexcept nogil
     u64 charged_add "fs_charged_add"(Domain *domain, i64 n) noexcept nogil
     void page_tables_add "fs_page_tables_add"(Header *header, int n) noexcept nogil

@@ -51,6 +51,19 @@ def counter_add(header: Any, i: int, n: int) -> None:
     header.counter[i] += n
 
 
+def answer_nodes_add(header: Any, n: int) -> int:
+    """Add to the nodes that long answers hold; returns their number after."""
+    header.answer_nodes += n
+    return int(header.answer_nodes)
+
+
+def answer_hand_next(header: Any) -> int:
+    """Where to look next for an answer that may be forgotten."""
+    hand: int = header.answer_hand
+    header.answer_hand = hand + 1
+    return hand
+
+
 def members_add(domain: Any, n: int) -> int:
     """Add to a commit domain's members; returns the number before."""
     old: int = domain.members

@@ -10,9 +10,13 @@ done() stores the first answer. A retry, on any worker, finds one of
                 died between its commit and done() happens twice.)
     nothing     the request is new, or so old that its entry was needed for another
 
+An answer of more than ANSWER_BYTES has to be announced (reserve) before the request runs; what
+does not fit into the entry lies in a chain of nodes (answers.py).
+
 The window: the table has `dedupe_max` entries in sets of eight, a set chosen by the id; a new
 id replaces the oldest finished one of its set. At 10,000 mutations a second 65,536 entries
-hold about six seconds, more than the client's default deadline.
+hold about six seconds, more than the client's default deadline. Requests with long answers are
+forgotten earlier, roughly the oldest first, when these would hold too much of the arena.
 
 Locks: one robust mutex per 1/64 of the sets, held for some tens of nanoseconds; it comes
 before any space's mutex and is never held across a call.
@@ -22,14 +26,22 @@ import os
 
 import cython
 
+from forkstormd.core.errors import CoreError
+
 if not cython.compiled:
+    from errno import ENOMEM
+
+    from forkstormd.core.answers import *
     from forkstormd.core.atomics import *
     from forkstormd.core.layout import *
     from forkstormd.core.mutex import *
+    from forkstormd.core.space import task_begin, task_end
 
     ENTRY_FREE = 0
     ENTRY_PENDING = 1
     ENTRY_DONE = 2
+    # Entries with long answers, of which the oldest is forgotten.
+    SAMPLE = 4
 
 
 class RequestInProgress(Exception):
@@ -115,6 +127,8 @@ class Dedupe:
         ticket.high = high
         ticket.low = low
         ticket.replay = None
+        ticket.entry = 0
+        old: u32 = 0
         self.hold(lock)
         try:
             found = self.look(high, low)
@@ -125,7 +139,10 @@ class Dedupe:
                 if entry.state == ENTRY_DONE:
                     at = self.arena.mem.header.dedupe_at + found * DEDUPE_STRIDE
                     at += DEDUPE_STRIDE - ANSWER_BYTES
-                    ticket.replay = bytes(self.arena.view(at, entry.answer_bytes))
+                    size: i64 = entry.answer_bytes
+                    ticket.replay = bytes(self.arena.view(at, min(size, ANSWER_BYTES)))
+                    if size > ANSWER_BYTES:
+                        ticket.replay += chain_read(self.arena.mem, entry.more, size - ANSWER_BYTES)
                     ticket.entry = found
                     return ticket
                 if _alive(entry.lane_token):
@@ -142,46 +159,147 @@ class Dedupe:
             entry.lane_token = self.owner
             entry.order = order_next(self.arena.mem.header)
             entry.answer_bytes = 0
+            old = self.detach(entry)
             entry_publish(entry, ENTRY_PENDING)
             ticket.entry = found
-            return ticket
         finally:
             mutex_release(self.mutex(lock))
+        self.free(old)
+        return ticket
+
+    def detach(self, entry):
+        """Take the rest of a long answer from its entry, to free it: 0, or a chain."""
+        chain: u32 = entry.more
+        entry.more = 0
+        entry.more_nodes = 0
+        return chain
+
+    def free(self, chain):
+        """Free a chain that was detached. No lock is held."""
+        task: TaskP
+        index: cython.int
+        if chain == 0:
+            return
+        index = self.mm.begin(None, b"")
+        task = self.mm.task(index)
+        with cython.nogil:
+            task_begin(task, 0)
+            chain_free(task, chain)
+            task_end(task)
+        self.mm.idle.append(index)
+
+    def forget_some(self, nodes):
+        """See to it that long answers leave room for one of so many nodes."""
+        header: HeaderP = self.arena.mem.header
+        entry: DedupeEntryP
+        lock: cython.int
+        chain: u32
+        best: u32
+        left: u32 = header.dedupe_max
+        seen: cython.int
+        order: u64
+        i: u32
+        most: u64 = answers_max(header)
+        while left > 0 and load64(header.answer_nodes) + nodes > most:
+            # The oldest of a few: their places in the table are as good as drawn by lot.
+            seen = 0
+            best = 0
+            order = MAX_INDEX
+            while left > 0 and seen < SAMPLE:
+                left -= 1
+                i = answer_hand_next(header) % header.dedupe_max
+                entry = dedupe_at(self.arena.mem, i)
+                if entry.more != 0 and entry.state == ENTRY_DONE:
+                    seen += 1
+                    if entry.order < order:
+                        order = entry.order
+                        best = i
+            if seen == 0:
+                return
+            entry = dedupe_at(self.arena.mem, best)
+            chain = 0
+            lock = (best // DEDUPE_WAYS) % DEDUPE_LOCKS
+            self.hold(lock)
+            try:
+                if entry.state == ENTRY_DONE and entry.order == order:
+                    entry_publish(entry, ENTRY_FREE)
+                    chain = self.detach(entry)
+            finally:
+                mutex_release(self.mutex(lock))
+            self.free(chain)
 
 
 class Ticket:
     """A request that is being served. `high` and `low` are the two halves of its id."""
 
+    def reserve(self, size: object) -> None:
+        """Set room aside for an answer of so many bytes. CoreError ENOMEM without memory."""
+        table: Dedupe = self.table
+        mem: MemP = table.arena.mem
+        entry: DedupeEntryP = dedupe_at(mem, self.entry)
+        nodes: u32 = answer_pieces(size)
+        chain: u32
+        index: cython.int
+        task: TaskP
+        if nodes == 0:
+            return
+        table.forget_some(nodes)
+        index = table.mm.begin(None, b"")
+        task = table.mm.task(index)
+        with cython.nogil:
+            task_begin(task, 0)
+            chain = chain_new(task, nodes)
+            task_end(task)
+        table.mm.idle.append(index)
+        if chain == 0:
+            raise CoreError(ENOMEM, "no room for the answer (limit: arena)", limit="arena")
+        # Nobody else touches an entry whose request is running.
+        entry.more_nodes = nodes
+        entry.more = chain
+
     def done(self, answer: bytes) -> None:
-        """Store the first answer, at most ANSWER_BYTES."""
+        """Store the first answer, at most ANSWER_BYTES, or what was reserved."""
         table: Dedupe = self.table
         lock: cython.int = table.lock_of(self.high)
         entry: DedupeEntryP = dedupe_at(table.arena.mem, self.entry)
         size: u32 = len(answer)
-        if size > ANSWER_BYTES:
+        head: u32 = min(size, ANSWER_BYTES)
+        rest: u32 = 0
+        nodes: u32 = answer_pieces(size)
+        if nodes > entry.more_nodes:
             raise ValueError(f"an answer of {size} bytes")
         table.hold(lock)
         try:
             if entry.request_high == self.high and entry.request_low == self.low:
                 at = table.arena.mem.header.dedupe_at + self.entry * DEDUPE_STRIDE
                 at += DEDUPE_STRIDE - ANSWER_BYTES
-                table.arena.view(at, size)[:] = answer
+                table.arena.view(at, head)[:] = answer[:head]
+                if nodes == 0:
+                    rest = table.detach(entry)
+                else:
+                    rest = chain_cut(table.arena.mem, entry.more, nodes)
+                    entry.more_nodes = nodes
+                    chain_write(table.arena.mem, entry.more, answer)
                 entry.answer_bytes = size
                 entry_publish(entry, ENTRY_DONE)
         finally:
             mutex_release(table.mutex(lock))
+        table.free(rest)
 
     def abandon(self) -> None:
         """Forget the request: it failed and changed nothing. A retry is a new request."""
         table: Dedupe = self.table
         lock: cython.int = table.lock_of(self.high)
         entry: DedupeEntryP = dedupe_at(table.arena.mem, self.entry)
+        chain: u32 = 0
         table.hold(lock)
         try:
             if entry.request_high == self.high and entry.request_low == self.low:
                 entry_publish(entry, ENTRY_FREE)
+                chain = table.detach(entry)
         finally:
             mutex_release(table.mutex(lock))
+        table.free(chain)
 
 
 def _alive(pid: object) -> bool:

@@ -1,7 +1,8 @@
 """What the core raises.
 
-CoreError     an operation on a space failed; nothing was changed
-ArenaError    an arena file cannot be made or attached
+CoreError       an operation on a space failed; nothing was changed
+MalformedBatch  many operations in columns that do not fit each other
+ArenaError      an arena file cannot be made or attached
 """
 
 import errno as errno_names
@@ -26,6 +27,15 @@ class CoreError(Exception):
         self.detail = detail
         self.fork: ForkFailure | None = None
         super().__init__(f"{self.reason}: {detail}")
+
+
+class MalformedBatch(Exception):
+    """A batch that is none; field is the column at fault, detail a sentence for people."""
+
+    def __init__(self, field: str, detail: str):
+        self.field = field
+        self.detail = detail
+        super().__init__(f"{field}: {detail}")
 
 
 class ArenaError(Exception):

@@ -69,6 +69,7 @@ cdef enum:
     DROP_NODE = 1
     DROP_RECORD = 2
     DROP_TABLE = 3
+    DROP_TABLE_SHELL = 4
     STRIP_PAGES = 16
     TABLE_SLOTS = 32
     PAGE_SHIFT = 12
@@ -76,6 +77,7 @@ cdef enum:
     SLOT_BITS = 20
     GENERATION_BITS = 36
     ANSWER_BYTES = 384
+    PIECE_BYTES = 248
     DEDUPE_WAYS = 8
     DEDUPE_LOCKS = 64
     SLOT_STRIDE = 832
@@ -261,7 +263,9 @@ cdef struct DedupeEntry:
     u64 result
     u32 lane
     u32 answer_bytes
-    u64 unused[6]
+    u32 more
+    u32 more_nodes
+    u64 unused[5]
     u8 answer[384]
 
 cdef struct Header:
@@ -311,6 +315,13 @@ cdef struct Header:
     u64 files_lock[8]
     u64 dedupe_lock[64][8]
     u64 counter[256]
+    u64 answer_nodes
+    u64 answer_hand
+
+cdef struct Piece:
+    u32 next
+    u32 unused
+    u8 data[248]
 
 cdef struct Mem:
     char *base
@@ -454,6 +465,24 @@ cdef struct Task:
     int strategy
     u64 expires_ns
     u8 labels[256]
+    u64 hidden
+    u64 retired_before
+    u32 emptied
+
+cdef struct BatchWords:
+    u8 *kinds
+    u64 *column[6]
+    u32 stride[6]
+    u64 nothing[1]
+    u32 *files
+    u64 *results
+    u32 *failed
+    u32 count
+    u32 file_count
+    bint skip
+    u32 performed
+    u32 failures
+    bint is_full
 
 ctypedef Leaf *LeafP
 ctypedef Inner *InnerP
@@ -471,6 +500,7 @@ ctypedef Lane *LaneP
 ctypedef FileEntry *FileEntryP
 ctypedef DedupeEntry *DedupeEntryP
 ctypedef Header *HeaderP
+ctypedef Piece *PieceP
 ctypedef Mem *MemP
 ctypedef WorkCount *WorkCountP
 ctypedef Mas *MasP
@@ -479,6 +509,7 @@ ctypedef u64 *MutexP
 ctypedef MapArgs *MapArgsP
 ctypedef RemapArgs *RemapArgsP
 ctypedef Fault *FaultP
+ctypedef BatchWords *BatchP
 ctypedef Failure *FailureP
 
 cdef inline Leaf *leaf_at(Mem *mem, u32 node) noexcept nogil:
@@ -512,6 +543,10 @@ cdef inline Domain *domain_at(Mem *mem, u32 domain) noexcept nogil:
 cdef inline Extent *extent_at(Mem *mem, u32 extent) noexcept nogil:
     check(extent % BLOCK_UNITS == 0 and extent >> 6 >= mem.header.first_block and extent >> 6 < mem.header.claimed_blocks)
     return <Extent *>(mem.base + <u64>extent * UNIT_BYTES)
+
+cdef inline Piece *piece_at(Mem *mem, u32 piece) noexcept nogil:
+    check(piece % NODE_UNITS == 0 and piece >> 6 >= mem.header.first_block and piece >> 6 < mem.header.claimed_blocks)
+    return <Piece *>(mem.base + <u64>piece * UNIT_BYTES)
 
 cdef inline Slot *slot_at(Mem *mem, u32 slot) noexcept nogil:
     check(slot < mem.header.slot_max)

@@ -76,6 +76,7 @@ DROP_SHELL = 0
 DROP_NODE = 1
 DROP_RECORD = 2
 DROP_TABLE = 3
+DROP_TABLE_SHELL = 4
 # Fan-outs of the page tree (pages.py).
 STRIP_PAGES = 16
 TABLE_SLOTS = 32
@@ -84,6 +85,8 @@ PAGE_BYTES = 4096
 SLOT_BITS = 20
 GENERATION_BITS = 36
 ANSWER_BYTES = 384
+# What one node of a longer answer holds.
+PIECE_BYTES = 248
 DEDUPE_WAYS = 8
 DEDUPE_LOCKS = 64
 SLOT_STRIDE = 832
@@ -337,9 +340,17 @@ class DedupeEntry(ctypes.Structure):
         ),
         ("lane", _U32),
         ("answer_bytes", _U32),
-        ("unused", _U64 * 6),
+        ("more", _U32),
+        ("more_nodes", _U32),
+        ("unused", _U64 * 5),
         ("answer", _U8 * 384),
     ]
+
+
+class Piece(ctypes.Structure):
+    """A part of an answer that is too long for its entry (answers.py)."""
+
+    _fields_ = [("next", _U32), ("unused", _U32), ("data", _U8 * 248)]
 
 
 class Header(ctypes.Structure):
@@ -393,6 +404,7 @@ class Header(ctypes.Structure):
         ("files_lock", _U64 * 8),
         ("dedupe_lock", (_U64 * 8) * 64),
         ("counter", _U64 * 256),
+        *_words("answer_nodes", "answer_hand"),
     ]
 
 
@@ -539,6 +551,21 @@ class Task:
         self.label_bytes = self.tree_nodes = self.expires_ns = 0
         self.extent = self.extent_units = self.tree = self.strategy = 0
         self.labels = bytearray(LABEL_BYTES)
+        self.hidden = self.retired_before = self.emptied = 0
+
+
+class BatchWords:
+    """A batch of operations, as it is read without the GIL, and what came of it (apply.py)."""
+
+    def __init__(self) -> None:
+        self.kinds = b""
+        self.column: list[Any] = [b""] * CALL_WORDS
+        self.stride = [0] * CALL_WORDS
+        self.files: Any = ()
+        self.results: Any = ()
+        self.failed: Any = ()
+        self.count = self.file_count = self.skip = 0
+        self.performed = self.failures = self.is_full = 0
 
 
 LeafP = Leaf
@@ -557,6 +584,7 @@ LaneP = Lane
 FileEntryP = FileEntry
 DedupeEntryP = DedupeEntry
 HeaderP = Header
+PieceP = Piece
 MemP = Mem
 WorkCountP = WorkCount
 MasP = Mas
@@ -564,6 +592,7 @@ TaskP = Task
 MapArgsP = MapArgs
 RemapArgsP = RemapArgs
 FaultP = Fault
+BatchP = BatchWords
 FailureP = Failure
 
 
@@ -609,6 +638,11 @@ def domain_at(mem: Any, domain: int) -> Any:
 def extent_at(mem: Any, extent: int) -> Any:
     check(extent % BLOCK_UNITS == 0)
     return Extent.from_buffer(mem.base, _heap_index(mem, extent))
+
+
+def piece_at(mem: Any, piece: int) -> Any:
+    check(piece % NODE_UNITS == 0)
+    return Piece.from_buffer(mem.base, _heap_index(mem, piece))
 
 
 def slot_at(mem: Any, slot: int) -> Any:

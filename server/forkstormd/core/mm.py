@@ -18,6 +18,7 @@ at any time: the space's own mutex, in the arena, orders them.
 | find_vma      | own              | O(height)                 |                                   |
 | find_gap      | own              | O(height)                 | ENOMEM (placement)                |
 | snapshot      | own, for O(1)    | O(1), then O(VMAs read)   |                                   |
+| apply         | own              | its operations, together  | its results tell; DEADLINE        |
 | repeat_fork   | own, per fork    | count forks and exits     | as fork                           |
 
 Every call on a space may fail with NO_SUCH_SPACE, and with DEADLINE when deadline_ns (absolute,
@@ -27,16 +28,16 @@ everything as it was, except that protect, advise and remap stop half way where 
 
 from array import array
 from errno import ENOMEM as ENOMEM_ERRNO
-from errno import ETIMEDOUT as ETIMEDOUT_ERRNO
 
 import cython
 
 from forkstormd.core.errors import CoreError
-from forkstormd.core.types import FileInfo, ForkResult, OpResult, SpaceParams, VmaInfo
+from forkstormd.core.types import ApplyResult, FileInfo, ForkResult, OpResult, SpaceParams, VmaInfo
 
 if not cython.compiled:
     from errno import EINVAL, ENOMEM
 
+    from forkstormd.core.apply import mm_apply
     from forkstormd.core.atomics import *
     from forkstormd.core.commit import *
     from forkstormd.core.dup import tree_seal
@@ -493,38 +494,81 @@ class MemoryManager(Lanes):
             task_end(task)
             self.idle.append(index)
 
+    def apply(
+        self,
+        mm_id: object,
+        batch: object,
+        *,
+        deadline_ns: object = 0,
+        request: object = None,
+    ) -> object:
+        """Perform a Batch of operations as one transaction: an ApplyResult. What an operation
+        fails with is in it; NO_SUCH_SPACE and DEADLINE are raised, with nothing changed."""
+        given: Batch = batch
+        words: BatchP = given.bare()
+        space: u64 = mm_id
+        deadline: u64 = deadline_ns
+        result: cython.int
+        count: cython.int = words.count
+        results = array("Q", bytes(8 * count))
+        failed = array("I", bytes(4 * count))
+        files = given.files
+        index: cython.int
+        task: TaskP
+        if cython.compiled:
+            words.results = u64_of(results)
+            words.failed = u32_of(failed)
+            words.files = u32_of(files)
+        else:
+            words.results = results
+            words.failed = failed
+            words.files = files
+        index = self.begin(request, b"")
+        task = self.task(index)
+        try:
+            with cython.nogil:
+                task_begin(task, deadline)
+                result = mm_apply(task, words, space)
+            if result != 0:
+                raise self.failed(index, result, mm_id)
+            return ApplyResult(
+                words.performed,
+                results[: words.performed].tobytes(),
+                failed[: words.failures],
+                "arena" if words.is_full else "",
+                task.done_ns - task.locked_ns,
+                task.locked_ns - task.began_ns,
+            )
+        finally:
+            task_end(task)
+            self.idle.append(index)
+
     def repeat_fork(
         self, mm_id: object, strategy: object, count: object, *, deadline_ns: object = 0
     ) -> tuple:
-        """Fork and exit `count` times: nanoseconds per fork (array 'Q'), of all exits together,
-        and the work of the last fork. The children are never published."""
+        """Fork and exit `count` times in one core call: nanoseconds per fork (array 'Q'), of all
+        exits together, and the work of the last fork. The children are never published."""
         space: u64 = mm_id
         deadline: u64 = deadline_ns
         how: cython.int = strategy
-        forks: cython.int = count
-        i: cython.int
-        result: cython.int = 0
+        forks: u64 = count
+        result: cython.int
         durations = array("Q", bytes(8 * forks))
-        out: cython.ulonglong[::1] = durations
-        exit_ns: u64 = 0
         index: cython.int = self.begin(None, b"")
         task: TaskP = self.task(index)
+        out: U64P
+        out = u64_of(durations) if cython.compiled else durations
         try:
-            for i in range(forks):
-                with cython.nogil:
-                    task_begin(task, deadline)
-                    task.fault.site = 0
-                    task.fault.recovery = RECOVER_MARKER
-                    result = mm_repeat_once(task, space, how)
-                    task.lane.in_op += 1
-                if result != 0:
-                    raise self.failed(index, result, mm_id)
-                exit_ns += task.exit_ns
-                out[i] = task.filled_ns - task.locked_ns - task.pages_ns
-                if deadline and task.filled_ns > deadline:
-                    raise self.failed(index, -ETIMEDOUT_ERRNO, mm_id)
-            return durations, exit_ns, work_of(task)
+            with cython.nogil:
+                task_begin(task, deadline)
+                task.fault.site = 0
+                task.fault.recovery = RECOVER_MARKER
+                result = mm_repeat(task, space, how, forks, out)
+            if result != 0:
+                raise self.failed(index, result, mm_id)
+            return durations, task.exit_ns, work_of(task)
         finally:
+            task_end(task)
             self.idle.append(index)
 
     def info(self, mm_id: object) -> object:

@@ -2,10 +2,12 @@ import builtins
 from array import array
 from collections.abc import Iterable
 
+from forkstormd.core.apply import Batch
 from forkstormd.core.arena import Arena
 from forkstormd.core.dedupe import Ticket
 from forkstormd.core.snapshot import Snapshot
 from forkstormd.core.types import (
+    ApplyResult,
     Audit,
     FileInfo,
     ForkFault,
@@ -136,6 +138,9 @@ class MemoryManager:
         *,
         deadline_ns: int = 0,
     ) -> OpResult: ...
+    def apply(
+        self, mm_id: int, batch: Batch, *, deadline_ns: int = 0, request: Ticket | None = None
+    ) -> ApplyResult: ...
     def repeat_fork(
         self, mm_id: int, strategy: int, count: int, *, deadline_ns: int = 0
     ) -> tuple[array[int], int, Work]: ...

@@ -14,7 +14,7 @@ from forkstormd.core.undo cimport FAULT_COMMIT_LIMIT
 from forkstormd.core.heap cimport slot_alloc, slot_free
 from forkstormd.core.maple cimport *
 from forkstormd.core.space cimport *
-from libc.errno cimport ENOMEM
+from libc.errno cimport ENOMEM, ETIMEDOUT
 
 cdef enum:
     OP_MAP = 1
@@ -31,13 +31,13 @@ cdef enum:
 
 cdef int mm_fork(Task *task, u64 mm_id, int strategy, u64 expires_ns, bint phases) noexcept nogil
 cdef int mm_operate(Task *task, int operation, u64 mm_id) noexcept nogil
+cdef int perform(Task *task, int operation) noexcept nogil
 cdef int mm_find(Task *task, u64 mm_id, u64 addr) noexcept nogil
 cdef int mm_look(Task *task, u64 mm_id, bint snapshot) noexcept nogil
-cdef int mm_repeat_once(Task *task, u64 mm_id, int strategy) noexcept nogil
+cdef int mm_repeat(Task *task, u64 mm_id, int strategy, u64 count, u64 *durations) noexcept nogil
 cdef u32 name_of(Record *record, u64 brk, u64 start_brk, u64 start_stack) noexcept nogil
 cdef u64 offset_of(Record *record) noexcept nogil
 
 cdef int _duplicate(Task *task, u64 mm_id, int strategy, bint phases) noexcept nogil
-cdef int _perform(Task *task, int operation) noexcept nogil
 cdef int _leave(Task *task, int result) noexcept nogil
 cdef void _fork_limit(Task *task) noexcept nogil

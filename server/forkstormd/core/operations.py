@@ -7,6 +7,8 @@ changed. task.locked_ns and task.done_ns bound its work; what it found is in tas
 import cython
 
 if not cython.compiled:
+    from errno import ETIMEDOUT
+
     from forkstormd.core.advise import do_madvise
     from forkstormd.core.atomics import *
     from forkstormd.core.brk import do_brk
@@ -111,10 +113,10 @@ def mm_operate(task, operation, mm_id):
     if result != 0:
         return result
     space_begin(task)
-    return _leave(task, _perform(task, operation))
+    return _leave(task, perform(task, operation))
 
 
-def _perform(task, operation):
+def perform(task, operation):
     """The call itself: words as the calls take them, first to last."""
     map: MapArgsP = task_map(task)
     remap: RemapArgsP = task_remap(task)
@@ -204,15 +206,27 @@ def _fork_limit(task):
         task.limit = LIMIT_ARENA
 
 
-def mm_repeat_once(task, mm_id, strategy):
-    """One fork and exit of a child that is never published; core time is
-    task.filled_ns - task.locked_ns, and task.exit_ns what the exit took."""
-    result: cython.int = _duplicate(task, mm_id, strategy, False)
-    if result != 0:
-        return result
-    task.sealed_ns = now_ns()
-    space_release(task)
-    task.exit_ns = now_ns() - task.sealed_ns
+def mm_repeat(task, mm_id, strategy, count, durations):
+    """Fork and exit `count` times, with children that are never published: durations[i] is the
+    core time of fork i, task.exit_ns what all exits took. The task has begun; each fork takes the
+    parent's mutex anew, so that others get their turns. 0, or a negative errno at the first fork
+    that fails, and -ETIMEDOUT after one that ended past the deadline."""
+    exit_ns: u64 = 0
+    began_ns: u64
+    i: u64
+    result: cython.int
+    for i in range(count):
+        work_begin(task)
+        result = _duplicate(task, mm_id, strategy, False)
+        if result != 0:
+            return result
+        durations[i] = task.filled_ns - task.locked_ns - task.pages_ns
+        began_ns = now_ns()
+        space_release(task)
+        exit_ns += now_ns() - began_ns
+        if task.deadline_ns != 0 and task.filled_ns > task.deadline_ns:
+            return -ETIMEDOUT
+    task.exit_ns = exit_ns
     return 0
 
 

@@ -69,7 +69,7 @@ def retired_drop(task):
         index = cython.cast(u32, task.retired[i] >> 32)
         levels = (task.retired[i] >> 8) & 255
         kind = task.retired[i] & 255
-        if kind == DROP_SHELL:
+        if kind in (DROP_SHELL, DROP_TABLE_SHELL):
             node_free(task, index)
         elif kind == DROP_NODE:
             tree_drop(task, index, levels)
@@ -196,7 +196,7 @@ def mas_own(mas, node, level):
     if in_extent(mas.task, node):
         return copy
     if mem.refs[node] == 0:
-        mas_retire(mas, DROP_SHELL, node, 0)
+        mas_retire(mas, DROP_SHELL, node, mas.height - level)
         return copy
     if level == mas.height - 1:
         for offset in range(leaf.end + 1):

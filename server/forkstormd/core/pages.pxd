@@ -31,7 +31,7 @@ cdef int pages_move(Pages *pages, u64 from_addr, u64 to_addr, u64 length) noexce
 cdef void pages_drop(Task *task, u32 node, int levels) noexcept nogil
 cdef object page_tree_facts(Mem *mem, object walk, u32 root, int levels)
 
-cdef bint _counted(int level) noexcept nogil
+cdef bint pages_counted(int level) noexcept nogil
 cdef u64 _span(int level) noexcept nogil
 cdef u32 _find(Pages *pages, u64 addr, int level) noexcept nogil
 cdef u64 _seek(Pages *pages, int level, u64 at, u64 end) noexcept nogil

@@ -104,7 +104,8 @@ def pages_finish(pages, state):
     state.touched_pages = pages.pages
 
 
-def _counted(level):
+def pages_counted(level):
+    """Whether a node of this level is a page-table page that is counted."""
     return level & 1 and level <= COUNTED_MAX
 
 
@@ -211,7 +212,7 @@ def _new(pages, level):
     table.stamp = pages.stamp
     table.present = 0
     table.moved = 0
-    if _counted(level):
+    if pages_counted(level):
         pages.tables += 1
         page_tables_add(pages.mem.header, 1)
     return node
@@ -235,7 +236,7 @@ def _own_node(pages, node, level):
     if mem.refs[node] == 0:
         if level > 0:
             table.moved = 1
-        task_retire(pages.task, DROP_SHELL, node, 0)
+        task_retire(pages.task, DROP_TABLE_SHELL, node, level + 1)
         return copy
     if level > 0:
         table.moved = 0
@@ -243,7 +244,7 @@ def _own_node(pages, node, level):
         while rest != 0:
             ref_add(mem, table.child[lowest_bit(rest)], 1)
             rest &= rest - 1
-    if _counted(level):
+    if pages_counted(level):
         page_tables_add(mem.header, 1)
     task_retire(pages.task, DROP_TABLE, node, level + 1)
     return copy
@@ -299,13 +300,13 @@ def _discard(pages, node, level):
     """Free a node without children that leaves the tree, at once if nobody else ever saw it.
     0 or -ENOMEM."""
     table: TableP = table_at(pages.mem, node)
-    if table.stamp != pages.stamp or (_counted(level) and table.moved):
+    if table.stamp != pages.stamp or (pages_counted(level) and table.moved):
         # A copy that took over a published table is counted until the commit, as that was.
         if retire_room(pages.task) != 0:
             return -ENOMEM
         task_retire(pages.task, DROP_TABLE, node, level + 1)
         return 0
-    if _counted(level):
+    if pages_counted(level):
         page_tables_add(pages.mem.header, -1)
     node_free(pages.task, node)
     return 0
@@ -449,7 +450,7 @@ def _unlink(pages, addr, level):
     if _discard(pages, table.child[slot], level) != 0:
         return -ENOMEM
     table.present &= ~(cython.cast(u32, 1) << slot)
-    if _counted(level):
+    if pages_counted(level):
         pages.tables -= 1
     if table.present == 0:
         # Both this transaction's own, and not counted: freed at once.
@@ -604,7 +605,7 @@ def pages_drop(task, node, levels):
         while rest != 0:
             pages_drop(task, table.child[lowest_bit(rest)], levels - 1)
             rest &= rest - 1
-        if _counted(levels - 1):
+        if pages_counted(levels - 1):
             page_tables_add(mem.header, -1)
     node_free(task, node)
 
@@ -646,7 +647,7 @@ def _walk_node(mem, walk, node, level, at, is_root, totals):
         totals[1] += bit_count(strip.present)
         return
     table = table_at(mem, node)
-    if _counted(level):
+    if pages_counted(level):
         totals[0] += 1
         if not walk.needs(at, at + _span(level)):
             walk.wrong(node, f"a table of level {level} at {at:#x}, which no VMA needs")

@@ -27,8 +27,9 @@ def retire_room(task):
 
 
 def task_retire(task, kind, index, levels):
-    """Remember one thing: a DROP_SHELL (a node whose children moved on), DROP_NODE or DROP_TABLE
-    (a whole subtree, of `levels` levels) or DROP_RECORD. retire_room has made sure of the room."""
+    """Remember one thing: a DROP_SHELL or DROP_TABLE_SHELL (a node whose children moved on),
+    DROP_NODE or DROP_TABLE (a whole subtree), each of so many levels, or DROP_RECORD. retire_room
+    has made sure of the room."""
     check(task.retired_count < task.retired_max)
     task.retired[task.retired_count] = cython.cast(u64, index) << 32 | levels << 8 | kind
     task.retired_count += 1

@@ -34,6 +34,7 @@ cdef enum:
     LIMIT_STACK = 7
 
 cdef int task_fail(Task *task, int error, u32 field, u32 limit) noexcept nogil
+cdef void work_begin(Task *task) noexcept nogil
 cdef void task_begin(Task *task, u64 deadline_ns) noexcept nogil
 cdef void task_end(Task *task) noexcept nogil
 cdef u64 task_stamp(Task *task) noexcept nogil

@@ -60,19 +60,14 @@ def task_fail(task, error, field, limit):
     return -error
 
 
-def task_begin(task, deadline_ns):
-    """Begin a core call: clocks, error details and work counts at zero."""
+def work_begin(task):
+    """Work counts and what else a fork adds up, at zero."""
     work: WorkCountP = task_work(task)
-    task.deadline_ns = deadline_ns
-    task.field = FIELD_NONE
-    task.limit = LIMIT_NONE
-    task.exit_ns = 0
     task.retired_count = 0
     extent_use(task, 0, 0)
     task.charged = 0
     task.pages_ns = 0
     task.failure.site = 0
-    task.locked_ns = task.prepared_ns = task.filled_ns = task.sealed_ns = 0
     work.nodes_allocated = 0
     work.slots_written = 0
     work.levels_climbed = 0
@@ -80,6 +75,16 @@ def task_begin(task, deadline_ns):
     work.splits = 0
     work.records_copied = 0
     work.entries_erased = 0
+
+
+def task_begin(task, deadline_ns):
+    """Begin a core call: clocks, error details and work counts at zero."""
+    task.deadline_ns = deadline_ns
+    task.field = FIELD_NONE
+    task.limit = LIMIT_NONE
+    task.exit_ns = 0
+    task.locked_ns = task.prepared_ns = task.filled_ns = task.sealed_ns = 0
+    work_begin(task)
     if task.mem.populated_blocks != load32(task.mem.header.claimed_blocks):
         heap_populate(task)
     # Odd while a call runs: the audit asks whether anything moved under it.

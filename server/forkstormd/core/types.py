@@ -3,6 +3,7 @@
 What every call answers with is a named tuple, which is made in a third of the time.
 """
 
+from array import array
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import NamedTuple
@@ -168,6 +169,22 @@ class OpResult(NamedTuple):
     """value: an address, an id or a count, by operation. Times in nanoseconds."""
 
     value: int
+    core_ns: int
+    lock_wait_ns: int
+
+
+class ApplyResult(NamedTuple):
+    """What came of a batch. Times in nanoseconds.
+
+    performed counts the failed operations too; results has a number of 64 bits for each, what it
+    returned or -errno; failed are the indexes of those that failed. limit: "arena" when that ended
+    the batch, else "".
+    """
+
+    performed: int
+    results: bytes
+    failed: "array[int]"
+    limit: str
     core_ns: int
     lock_wait_ns: int
 

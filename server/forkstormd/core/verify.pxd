@@ -4,6 +4,7 @@ from forkstormd.core.maple cimport leaf_gap, inner_gap
 from forkstormd.core.vma cimport vma_account, vma_special
 from forkstormd.core.objects cimport object_facts
 from forkstormd.core.pages cimport page_tree_facts, pages_levels
+from forkstormd.core.mutex cimport *
 from forkstormd.core.lanes cimport Lanes
 from forkstormd.core.snapshot cimport Snapshot
 

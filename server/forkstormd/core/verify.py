@@ -23,6 +23,7 @@ if not cython.compiled:
     from forkstormd.core.layout import *
     from forkstormd.core.layout import State
     from forkstormd.core.maple import inner_gap, leaf_gap
+    from forkstormd.core.mutex import *
     from forkstormd.core.objects import object_facts
     from forkstormd.core.pages import page_tree_facts, pages_levels
     from forkstormd.core.vma import vma_account, vma_special
@@ -360,6 +361,7 @@ def audit(mm: object) -> object:
         object_facts(mem, shared, index)
         objects.add(index)
     reachable |= shared.seen
+    reachable |= _answers(mm)
     # What an extent holds is allocated with it, and counts as far as it is reachable.
     in_extents = {index for index in reachable if mem.kind[index // BLOCK_UNITS] == KIND_EXTENT}
     records += len(in_extents & vma_records)
@@ -450,6 +452,32 @@ def _file_objects(mem):
     for file in range(1, mem.header.file_count + 1):
         if file_entry_at(mem, file).object != 0:
             found.add(file_entry_at(mem, file).object)
+    return found
+
+
+def _answers(mm: object) -> set:
+    """The nodes of long answers to requests; O(entries + nodes)."""
+    manager: Lanes = mm
+    mem: MemP = manager.arena.mem
+    i: u32
+    node: u32
+    word: MutexP
+    found: set = set()
+    if load64(mem.header.answer_nodes) == 0:
+        return found
+    for i in range(mem.header.dedupe_max):
+        if dedupe_at(mem, i).more == 0:
+            continue
+        word = mem.header.dedupe_lock[i // DEDUPE_WAYS % DEDUPE_LOCKS]
+        with cython.nogil:
+            mutex_wait(word, 0)
+        try:
+            node = dedupe_at(mem, i).more
+            while node != 0:
+                found.add(node)
+                node = piece_at(mem, node).next
+        finally:
+            mutex_release(word)
     return found
 
 

@@ -19,7 +19,7 @@ from forkstormd.core.dedupe import Ticket
 from forkstormd.core.errors import CoreError
 from forkstormd.core.types import SpaceInfo
 from forkstormd.errors import Refusal, abort, invalid
-from forkstormd.service import imports, replies, streams
+from forkstormd.service import batches, imports, replies, streams
 from forkstormd.service.idempotency import Identified, begin
 from forkstormd.service.requests import (
     decode_labels,
@@ -89,31 +89,40 @@ class AddressSpaces(address_spaces_pb2_grpc.AddressSpacesServicer):
         response: Response,
         perform: Callable[[Request, Response, Turn, Ticket | None], object],
     ) -> Response:
-        """Run `perform` once per request id and fill `response`, or give the first answer again."""
-        began_ns = monotonic_ns()
-        ticket = None
+        """_once for a call of its own."""
         with self._state.turn(context) as turn:
             try:
-                ticket = begin(self._state.dedupe, rpc, request)
-                if ticket is not None and ticket.replay is not None:
-                    response.MergeFromString(ticket.replay)
-                    response.replayed = True
-                    return response
-                perform(request, response, turn, ticket)
-                timing = response.timing
-                timing.worker = self._worker
-                timing.server_ns = monotonic_ns() - began_ns
-                if ticket is not None:
-                    ticket.done(response.SerializeToString())
-                return response
+                return self._once(rpc, request, response, turn, perform)
             except (CoreError, Refusal) as error:
-                if ticket is not None:
-                    ticket.abandon()
                 abort(context, turn.explain(error))
-            except BaseException:
-                if ticket is not None:
-                    ticket.abandon()
-                raise
+
+    def _once(
+        self,
+        rpc: bytes,
+        request: Request,
+        response: Response,
+        turn: Turn,
+        perform: Callable[[Request, Response, Turn, Ticket | None], object],
+    ) -> Response:
+        """Run `perform` once per request id and fill `response`, or give the first answer again."""
+        began_ns = monotonic_ns()
+        ticket = begin(self._state.dedupe, rpc, request)
+        try:
+            if ticket is not None and ticket.replay is not None:
+                response.MergeFromString(ticket.replay)
+                response.replayed = True
+                return response
+            perform(request, response, turn, ticket)
+            timing = response.timing
+            timing.worker = self._worker
+            timing.server_ns = monotonic_ns() - began_ns
+            if ticket is not None:
+                ticket.done(response.SerializeToString())
+            return response
+        except BaseException:
+            if ticket is not None:
+                ticket.abandon()
+            raise
 
     def _read(
         self,
@@ -411,6 +420,27 @@ class AddressSpaces(address_spaces_pb2_grpc.AddressSpacesServicer):
         )
         response.value = result.value
         replies.fill_timing(response.timing, result)
+
+    def Apply(self, request: pb.ApplyRequest, context: grpc.ServicerContext) -> pb.ApplyResponse:
+        return self._mutate(b"Apply", request, context, pb.ApplyResponse(), self._apply)
+
+    def _apply(
+        self,
+        request: pb.ApplyRequest,
+        response: pb.ApplyResponse,
+        turn: Turn,
+        ticket: Ticket | None,
+    ) -> None:
+        batches.apply(self._mm, request, response, turn, ticket)
+
+    def ApplyStream(
+        self, request_iterator: Iterable[pb.ApplyRequest], context: grpc.ServicerContext
+    ) -> Iterator[pb.ApplyResponse]:
+        def once(request: pb.ApplyRequest, turn: Turn) -> pb.ApplyResponse:
+            # The name of Apply: a retry may come either way.
+            return self._once(b"Apply", request, pb.ApplyResponse(), turn, self._apply)
+
+        return batches.apply_stream(self._state, request_iterator, context, once)
 
     # -- looking --
 

@@ -15,6 +15,7 @@ from forkstorm.v1 import diagnostics_pb2 as pb
 from forkstorm.v1 import diagnostics_pb2_grpc
 
 from forkstormd import registry
+from forkstormd.core.apply import OPERATIONS_MAX
 from forkstormd.core.errors import CoreError
 from forkstormd.errors import Refusal, abort
 from forkstormd.service.requests import LABEL_BYTES_MAX, STRATEGIES
@@ -110,6 +111,7 @@ class Diagnostics(diagnostics_pb2_grpc.DiagnosticsServicer):
                 max_label_bytes=LABEL_BYTES_MAX,
                 dedupe_window_requests=usage["dedupe_entries"],
                 threads_per_worker=config.threads,
+                max_apply_operations=OPERATIONS_MAX,
             ),
             host=_host(),
             core_build=arena.build,

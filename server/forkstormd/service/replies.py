@@ -7,14 +7,22 @@ from time import monotonic_ns
 from forkstorm.v1 import types_pb2
 
 from forkstormd.core.mm import MemoryManager
-from forkstormd.core.types import FileInfo, ForkResult, OpResult, SpaceInfo, VmaInfo, Work
+from forkstormd.core.types import (
+    ApplyResult,
+    FileInfo,
+    ForkResult,
+    OpResult,
+    SpaceInfo,
+    VmaInfo,
+    Work,
+)
 from forkstormd.service.requests import decode_labels
 
 HEAP, STACK = b"[heap]", b"[stack]"
 _NAME_BY_KIND = {1: HEAP, 2: STACK}
 
 
-def fill_timing(message: types_pb2.Timing, result: OpResult | ForkResult) -> None:
+def fill_timing(message: types_pb2.Timing, result: OpResult | ForkResult | ApplyResult) -> None:
     """The core's part of a call's timing; the rest is added when the call ends."""
     message.core_ns = result.core_ns
     message.lock_wait_ns = result.lock_wait_ns

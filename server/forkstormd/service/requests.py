@@ -125,12 +125,12 @@ def touch_of(access: types_pb2.TouchAccess) -> int:
     return _TOUCHES[access]
 
 
-def file_of(mm: MemoryManager, file: types_pb2.File) -> int:
+def file_of(mm: MemoryManager, file: types_pb2.File, field: str = "file") -> int:
     """The core's id of a file."""
     if file.access not in _ACCESS:
-        raise invalid("file.access", f"there is no file access {file.access}")
+        raise invalid(f"{field}.access", f"there is no file access {file.access}")
     if b"\0" in file.path or len(file.path) > PATH_BYTES_MAX:
-        raise invalid("file.path", f"a path has no NUL and at most {PATH_BYTES_MAX} bytes")
+        raise invalid(f"{field}.path", f"a path has no NUL and at most {PATH_BYTES_MAX} bytes")
     return mm.intern_file(
         file.path,
         file.dev_major,

@@ -7,7 +7,8 @@ between two pieces when its caller is gone.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from time import monotonic_ns
 
 import grpc
 from forkstorm.v1 import address_spaces_pb2 as pb
@@ -91,8 +92,10 @@ _STRATEGIES_MAX = 8
 _BLOCK_FORKS_MAX = 100_000
 # The server's choice gives this many blocks per strategy, enough to resample them.
 _BLOCKS = 40
-# Forks between two looks at whether the caller is still there.
-_STRIDE_FORKS = 200
+# A core call repeats so many forks at first, then as many as take about _STRIDE_NS: between two
+# calls there is a look at whether the caller is still there.
+_STRIDE_FORKS = 100
+_STRIDE_NS = 20_000_000
 _U32_MAX = (1 << 32) - 1
 
 
@@ -115,7 +118,7 @@ def repeat_fork(
                     strategy_index=index,
                     strategy=strategy,
                     block=block,
-                    core_ns=[min(duration, _U32_MAX) for duration in durations],
+                    core_ns=_fitting(durations),
                     exit_ns=exit_ns,
                     worker=state.config.index,
                 )
@@ -123,6 +126,13 @@ def repeat_fork(
                 yield answer
     except (CoreError, Refusal) as error:
         abort(context, error)
+
+
+def _fitting(durations: array[int]) -> Sequence[int]:
+    """Durations as 32 bits hold them. Nearly always they are as they are."""
+    if max(durations) <= _U32_MAX:
+        return durations
+    return [min(duration, _U32_MAX) for duration in durations]
 
 
 def block_plan(strategies: int, forks: int, size: int) -> Iterator[tuple[int, int]]:
@@ -168,12 +178,15 @@ def _block(
     """`count` forks in a row: ns of each, ns of their exits together, the work of one."""
     durations = array("Q")
     exits_ns = 0
+    stride = _STRIDE_FORKS
     while True:
         if turn.is_cancelled():
             raise Refusal("CANCELLED", "the call was cancelled")
-        stride = min(_STRIDE_FORKS, count - len(durations))
-        part, exit_ns, work = mm.repeat_fork(mm_id, strategy, stride, deadline_ns=turn.deadline_ns)
+        forks = min(stride, count - len(durations))
+        began_ns = monotonic_ns()
+        part, exit_ns, work = mm.repeat_fork(mm_id, strategy, forks, deadline_ns=turn.deadline_ns)
         durations.extend(part)
         exits_ns += exit_ns
         if len(durations) >= count:
             return durations, exits_ns, work
+        stride = max(1, forks * _STRIDE_NS // (monotonic_ns() - began_ns))
