@@ -151,7 +151,8 @@ def main(out: Path, quick: bool, only: str | None, redraw: bool) -> None:
     console.print(
         f"written: {out}/: {', '.join(path.name for path in [summary, *drawn])}", highlight=False
     )
-    sys.exit(1 if any(key.startswith("failed.") for key in found) else 0)
+    if any(key.startswith("failed.") for key in found):
+        sys.exit(1)
 
 
 if __name__ == "__main__":

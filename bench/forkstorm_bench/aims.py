@@ -23,12 +23,13 @@ class Aim:
     at_most: bool
     rows: Sequence[str | int] = ("",)
 
-    def keys(self) -> list[str]:
+    def names(self) -> list[str]:
+        """The keys of its figures."""
         return [self.key.format(row) for row in self.rows]
 
     def worst(self, found: Figures) -> tuple[str, float] | None:
         """The key that decides and its figure, or None where none was measured."""
-        measured = [(key, number(found, key)) for key in self.keys()]
+        measured = [(key, number(found, key)) for key in self.names()]
         known = [(key, value) for key, value in measured if value is not None]
         if not known:
             return None

@@ -2,7 +2,7 @@
 
 Each is given the same VMAs and does three things: a copy that can be changed by itself, which is
 what a fork is; a store that replaces the VMA at a random address; a lookup of the VMA at a random
-address, or the next above it. A peer that cannot do one of them leaves it out.
+address, or the next above it; what a peer cannot do, its note says.
 
 Our own figures beside them are of the Python methods of the core, argument conversion included,
 since that is what a Python program would call.
@@ -54,9 +54,9 @@ class Peer:
     copy answers something that `close` ends; store and lookup take an address within a VMA.
     """
 
-    copy: Callable[[], Any] | None
-    store: Callable[[int], None] | None
-    lookup: Callable[[int], Any] | None
+    copy: Callable[[], Any]
+    store: Callable[[int], None]
+    lookup: Callable[[int], Any]
     note: str = ""
     close: Callable[[Any], Any] = lambda _: None
     end: Callable[[], Any] = lambda: None
@@ -285,14 +285,11 @@ def one_peer(name: str, effort: Effort, sizes: Sequence[int] = SIZES) -> Figures
         built_s, built_n = time.perf_counter() - began, n
         try:
             found[f"peers.{name}.note"] = peer.note
-            if peer.copy is not None:
-                took = best_ns(peer.copy, effort.rounds, peer.close)
-                found[f"peers.{name}.copy_ns_per_vma.{n}"] = took / n
+            took = best_ns(peer.copy, effort.rounds, peer.close)
+            found[f"peers.{name}.copy_ns_per_vma.{n}"] = took / n
             addresses = [rng.choice(specs).start for _ in range(effort.rounds * STEPS)]
-            if peer.store is not None:
-                found[f"peers.{name}.store_ns.{n}"] = step_ns(peer.store, addresses)
-            if peer.lookup is not None:
-                found[f"peers.{name}.lookup_ns.{n}"] = step_ns(peer.lookup, addresses)
+            found[f"peers.{name}.store_ns.{n}"] = step_ns(peer.store, addresses)
+            found[f"peers.{name}.lookup_ns.{n}"] = step_ns(peer.lookup, addresses)
         finally:
             peer.end()
     return found

@@ -203,7 +203,7 @@ def deferred(found: Figures, figure: Figure) -> None:
         axes.set_yscale("log")
         plain_numbers(axes)
         dress(axes, f"{n:,} VMAs", "VMAs of the child that are written to", "µs")
-    if places.flat[0].lines:
+    if places.flat[0].axison:
         places.flat[0].legend(frameon=False)
     figure.suptitle("A child's whole life: fork, stores, exit (best)", x=0.02, ha="left")
 

@@ -44,7 +44,7 @@ def table(of: Table, found: Figures) -> RichTable | None:
     ]
     if not rows:
         return None
-    made = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1))
+    made = RichTable(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
     made.add_column(of.first)
     for title, _ in columns:
         made.add_column(title, justify="right")
@@ -62,7 +62,7 @@ def aims(of: Sequence[Aim], found: Figures) -> RichTable:
         verdict, worst = aim.verdict(found), aim.worst(found)
         where = ""
         if worst is not None and len(aim.rows) > 1:
-            row = aim.rows[aim.keys().index(worst[0])]
+            row = aim.rows[aim.names().index(worst[0])]
             where = f", at {row:,}" if isinstance(row, int) else f", {row}"
         made.add_row(
             Text(verdict, STYLES[verdict]),
@@ -91,8 +91,9 @@ def topic(of: Topic, found: Figures) -> RenderableType | None:
 def notes(found: Figures) -> Iterator[str]:
     """What could not be measured, and why."""
     for key, value in found.items():
-        if key.startswith("skipped."):
-            yield f"not measured: {key.removeprefix('skipped.').replace('_', ' ')}: {value}"
+        kind, _, stage = key.partition(".")
+        if kind in ("skipped", "failed"):
+            yield f"not measured: {stage.replace('_', ' ')}: {value}"
     if "real_fork.skipped" in found:
         yield f"not measured: the real fork: {found['real_fork.skipped']}"
 

@@ -184,6 +184,8 @@ def age(mm: object, mm_id: object, seed: object) -> None:
 def pair_ns(mm: object, mm_id: object, pairs: object, seed: object) -> object:
     """Unmap a random VMA and map it again, as age does: nanoseconds of each pair, an array 'Q'."""
     starts = _starts(mm, mm_id, 1, 1)
+    if not starts:
+        raise ValueError("the space is empty")
     manager: Lanes = mm
     index: cython.int = manager.begin(None, b"")
     task: TaskP = manager.task(index)
@@ -224,7 +226,9 @@ def life_ns(
     """
     wanted: u64 = stores
     total: u64 = mm.info(mm_id).vma_count
-    starts = _starts(mm, mm_id, max(total // wanted, 1) if wanted else total + 1, 0)
+    if wanted > total:
+        raise ValueError("more stores than VMAs")
+    starts = _starts(mm, mm_id, total // wanted if wanted else total + 1, 0)
     manager: Lanes = mm
     index: cython.int = manager.begin(None, b"")
     task: TaskP = manager.task(index)
