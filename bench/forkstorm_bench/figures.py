@@ -6,7 +6,7 @@ import json
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -73,20 +73,24 @@ class Effort:
     load_s in each of load_rounds.
     """
 
-    rounds: int = 9
-    round_s: float = 0.012
+    rounds: int = 15
+    round_s: float = 0.02
     load_rounds: int = 7
-    load_s: float = 0.4
-    calls: int = 200
+    load_s: float = 0.3
+
+    @property
+    def part(self) -> float:
+        """How much of the full effort this is, where things are counted and not timed."""
+        return self.rounds / FULL.rounds
 
     def fewer(self, rounds: int) -> Effort:
         """The same with at most so many rounds."""
-        return Effort(min(rounds, self.rounds), self.round_s, self.load_rounds, self.load_s)
+        return replace(self, rounds=min(rounds, self.rounds))
 
 
 FULL = Effort()
 # Whether it works at all; its figures mean nothing.
-QUICK = Effort(rounds=2, round_s=0.001, load_rounds=1, load_s=0.05, calls=5)
+QUICK = Effort(rounds=2, round_s=0.001, load_rounds=1, load_s=0.05)
 
 # A round counts at least and at most so many runs of a contender.
 RUNS_MIN, RUNS_MAX = 2, 2000

@@ -142,7 +142,8 @@ def t_of_n(found: Figures, figure: Figure) -> None:
         key = "real_fork.fit.fork_ns" if name == "real fork()" else f"fit.{name}"
         a, b = number(found, f"{key}.a_ns"), number(found, f"{key}.b_ns")
         if a is not None and b is not None:
-            notes[name] = f"\n{time_text(a)} + {b:.3g} ns·n"
+            off = number(found, f"{key}.residual_max") or 0.0
+            notes[name] = f"\n{time_text(a)} + {b:.3g} ns·n (±{off:.0%})"
     name_lines(
         axes, {name: (line[-1][0], line[-1][1] / 1e3) for name, line in lines.items()}, notes
     )
@@ -151,7 +152,8 @@ def t_of_n(found: Figures, figure: Figure) -> None:
 def ns_per_vma(found: Figures, figure: Figure) -> None:
     axes = figure.subplots()
     ends = {}
-    for name in (*STRATEGIES, "MEMCPY"):
+    # A SHARE fork costs the same at any size.
+    for name in (*STRATEGIES[:-1], "MEMCPY"):
         fresh = points(found, f"ns_per_vma.{name}.{{}}", SIZES)
         aged = points(found, f"ns_per_vma_aged.{name}.{{}}", SIZES)
         compact = points(found, f"ns_per_vma_compact.{name}.{{}}", SIZES)

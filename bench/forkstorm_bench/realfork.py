@@ -83,7 +83,7 @@ def sizes() -> list[int]:
 def real_fork(effort: Effort, vma_counts: Sequence[int] | None = None) -> Figures:
     """T(n) of fork() and of fork, exit and wait: medians and bests, and their line a + b·n."""
     found: Figures = {}
-    budget_ns = SIZE_S * 1e9 * effort.rounds / 9
+    budget_ns = SIZE_S * 1e9 * effort.part
     try:
         measured = []
         with program() as path:

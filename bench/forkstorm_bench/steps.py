@@ -18,17 +18,20 @@ FINDS, STORES, CALLS = 200_000, 50_000, 3000
 
 def steps(effort: Effort) -> Figures:
     """A lookup and a path-copying store in a published tree of 6,421 VMAs; then single calls."""
-    share = effort.rounds / 9
     with own_arena() as (_, mm):
         mm_id = mm.create(SpaceParams(), runs_of_five(MEDIUM)).value
-        finds = [yardstick.find_ns(mm, mm_id, int(FINDS * share)) for _ in range(effort.rounds)]
-        stores = [yardstick.store_ns(mm, mm_id, int(STORES * share)) for _ in range(effort.rounds)]
+        finds = [
+            yardstick.find_ns(mm, mm_id, int(FINDS * effort.part)) for _ in range(effort.rounds)
+        ]
+        stores = [
+            yardstick.store_ns(mm, mm_id, int(STORES * effort.part)) for _ in range(effort.rounds)
+        ]
         return {
             f"find_ns.{MEDIUM}": statistics.median(finds),
             f"find_ns_best.{MEDIUM}": min(finds),
             f"store_ns.{MEDIUM}": statistics.median(stores),
             f"store_ns_best.{MEDIUM}": min(stores),
-        } | calls(mm, MEDIUM, max(10, int(CALLS * share)))
+        } | calls(mm, MEDIUM, max(10, int(CALLS * effort.part)))
 
 
 def calls(mm: Any, vma_count: int, rounds: int) -> Figures:

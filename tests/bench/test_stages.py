@@ -158,12 +158,10 @@ def test_a_report_of_nothing_is_short() -> None:
 
 @pytest.mark.parametrize("which", ["measured", "everything", "nothing"])
 def test_plots_are_drawn(which: str, found: Figures, tmp_path: Path) -> None:
-    figures: Figures = {
-        "measured": found,
-        "everything": dict.fromkeys(all_keys(), 100.0),
-        "nothing": {},
-    }[which]
-    paths = plots.draw(figures, tmp_path)
+    everything: Figures = dict.fromkeys(all_keys(), 100.0)
+    nothing: Figures = {}
+    figures = {"measured": found, "everything": everything, "nothing": nothing}
+    paths = plots.draw(figures[which], tmp_path)
     assert len(paths) == 2 * len(plots.PLOTS)
     assert all(path.stat().st_size > 1000 for path in paths)
 
