@@ -30,7 +30,7 @@ faults: build  ## let forks fail at every VMA, in every way, and look for leaks
 fuzz-kernel: build  ## random calls, the core against the running kernel, for SECONDS=60
 	$(BIN)/python -m tests.kernel.fuzz --seconds $(SECONDS) $(ARGS)
 
-bench: build  ## measure the figures of docs/benchmarks
+bench: build $(VENV)/bench  ## measure the figures of docs/benchmarks, in less than five minutes
 	PYTHONPATH=bench $(BIN)/python -m forkstorm_bench $(ARGS)
 
 lint: build  ## format, style and types
@@ -51,6 +51,10 @@ clean:  ## remove everything that was built
 $(VENV)/installed: pyproject.toml
 	$(PYTHON) -m venv $(VENV) && $(BIN)/python -m pip install --quiet --upgrade 'pip>=25.1' setuptools cython
 	$(BIN)/python -m pip install --quiet --no-build-isolation --group dev --editable '.[loadtest]' && touch $@
+
+# The libraries that the benchmark compares with.
+$(VENV)/bench: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --group bench && touch $@
 
 $(VENV)/core: $(VENV)/installed setup.py $(CORE)
 	$(BIN)/python setup.py --quiet build_ext --inplace --parallel 2 && touch $@

@@ -1,112 +1,160 @@
-"""`make bench`: measure, print a table, write build/bench/summary.json."""
+"""`make bench`: measure, print the report, write build/bench/: summary.json, report.txt, plots."""
 
 from __future__ import annotations
 
+import sys
+import time
 from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import click
-from forkstorm_load.server import own_server
+from forkstorm_load.measure import StealClock
 from rich.console import Console
-from rich.table import Table
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
-from forkstorm_bench import batches, core, figures, processes, rpc
-from forkstorm_bench.core import Figures
+from forkstorm_bench import (
+    batches,
+    builds,
+    duplication,
+    figures,
+    mutation,
+    peers,
+    plots,
+    processes,
+    realfork,
+    report,
+    rpc,
+    spaces,
+    steps,
+)
+from forkstorm_bench.figures import FULL, QUICK, Effort, Figures, number
+from forkstorm_bench.machine import machine
 
-# What the project has set itself, by key: (bound, whether the figure is to stay below it).
-BOUNDS: dict[str, tuple[float, bool]] = {
-    "ns_per_vma.TREE_DUP.421": (12, True),
-    "ns_per_vma.TREE_DUP.6421": (12, True),
-    "tree_dup_over_memcpy.421": (4, True),
-    "tree_dup_over_memcpy.6421": (4, True),
-    "find_ns.6421": (60, True),
-    "store_ns.6421": (300, True),
-    "map_ns.6421": (1500, True),
-    "unmap_ns.6421": (1500, True),
-    "protect_split_ns.6421": (2000, True),
-    "find_vma_ns.6421": (100, True),
-    "release_over_uncompiled.BULK_INSERT": (100, False),
-    "release_over_uncompiled.TREE_DUP": (100, False),
-    "fork_over_ping.TREE_DUP": (0.85, False),
-    "fork_over_ping.BULK_INSERT": (0.85, False),
-    "apply_100_over_unary": (45, False),
-    "apply_1000_over_unary": (130, False),
-    "client_cpu": (0.5, True),
-    "two_process_scaling": (1.7, False),
-    "server_ready_s": (2, True),
-    "worker_rss_mb": (70, True),
-    "arena_kib_per_space.421": (48, True),
-}
+# Rounds at this size take seconds.
+HUGE, HUGE_ROUNDS = 1_000_000, 3
 
 
-def stages() -> list[tuple[str, Callable[[], Figures]]]:
+@dataclass(frozen=True)
+class Stage:
+    """A part of the run; expected_s is what it takes on the machine of docs/benchmarks.md."""
+
+    name: str
+    run: Callable[[Effort], Figures]
+    expected_s: float
+
+
+def one_size(vma_count: int, effort: Effort) -> Figures:
+    """All that is measured on spaces of one size; the aged one last (spaces.Sources)."""
+    reason = spaces.does_not_fit(vma_count)
+    if reason is not None:
+        return {f"skipped.{vma_count}_VMAs": reason}
+    if vma_count >= HUGE:
+        effort = effort.fewer(HUGE_ROUNDS)
+    with spaces.sources(vma_count) as place:
+        found = duplication.from_fresh(place, effort)
+        found |= duplication.from_compact(place, effort)
+        found |= duplication.shared(place, effort)
+        if vma_count in mutation.SIZES:
+            found |= mutation.lives(place, effort) | mutation.calls(place, effort)
+        found |= duplication.from_aged(place, effort)
+        specs = place.specs
+    return found | duplication.cold(specs, effort)
+
+
+def work(_: Effort) -> Figures:
+    found: Figures = {}
+    for vma_count in duplication.WORK_SIZES:
+        found |= duplication.work(vma_count)
+    return found
+
+
+def stages(sizes: tuple[int, ...]) -> list[Stage]:
     """What is measured, in order; each in an arena or with a server of its own."""
-
-    def duplications() -> Figures:
-        found: Figures = {}
-        with core.own_arena() as (_, mm):
-            for vma_count in core.SIZES:
-                found.update(core.duplication(mm, vma_count))
-            for vma_count in core.WORK_SIZES:
-                found.update(core.work(mm, vma_count))
-        return found
-
-    def single_steps() -> Figures:
-        with core.own_arena() as (_, mm):
-            return core.steps(mm) | core.calls(mm)
-
-    def over_the_wire() -> Figures:
-        # Both servers start before this process makes its first channel.
-        with own_server(workers=1) as server:
-            return rpc.rpc() | batches.batches(server.address)
-
+    expected = {65_536: 12.0, 1_000_000: 60.0}
     return [
-        ("duplication, against memcpy", duplications),
-        ("lookups, stores and calls", single_steps),
-        ("memory per space", core.footprint),
-        ("the uncompiled core", core.uncompiled),
-        ("two processes", processes.two_processes),
-        ("RPCs", over_the_wire),
+        *(Stage(f"{n:,} VMAs", partial(one_size, n), expected.get(n, 4.0)) for n in sizes),
+        Stage("work counts", work, 0.5),
+        Stage("fixed costs", duplication.fixed, 0.5),
+        Stage("touched spaces", duplication.touched, 1.0),
+        Stage("lookups, stores and calls", steps.steps, 4.0),
+        Stage("memory per space", lambda _: steps.footprint(), 0.5),
+        Stage("the uncompiled core", lambda _: builds.uncompiled(), 3.0),
+        Stage("the real fork", realfork.real_fork, 12.0),
+        Stage("Python libraries", peers.peers, 15.0),
+        Stage("two processes", processes.two_processes, 30.0),
+        Stage("RPCs", rpc.rpc, 45.0),
+        Stage("batches", batches.batches, 6.0),
     ]
 
 
-def table(found: Figures) -> Table:
-    """All figures, those with a bound beside it."""
-    rows = Table(box=None, pad_edge=False)
-    for title, justify in (
-        ("figure", "left"),
-        ("measured", "right"),
-        ("aim", "right"),
-        ("", "left"),
-    ):
-        rows.add_column(title, justify=justify)  # type: ignore[arg-type]
-    for key in sorted(found):
-        value = found[key]
-        shown = f"{value:,.4g}" if isinstance(value, float) else str(value)
-        aim, verdict = "", ""
-        if key in BOUNDS and isinstance(value, (int, float)):
-            bound, below = BOUNDS[key]
-            aim = f"{'≤' if below else '≥'} {bound:g}"
-            verdict = "ok" if (value <= bound if below else value >= bound) else "falls short"
-        rows.add_row(key, shown, aim, verdict)
-    return rows
+def derived(found: Figures) -> Figures:
+    """What follows from figures of several stages."""
+    more = duplication.fits(found)
+    for n in spaces.SIZES:
+        parallel = number(found, f"parallel_dup_scaling.{n}")
+        copies = number(found, f"memcpy_two_process_scaling.{n}")
+        if parallel is not None and copies is not None:
+            more[f"parallel_dup_over_memcpy.{n}"] = parallel / copies
+    return more
+
+
+def measure(console: Console, todo: list[Stage], effort: Effort) -> Figures:
+    """Carry out stages, with a bar on a terminal and a line per stage elsewhere. A stage that
+    fails is told and left out."""
+    found: Figures = machine()
+    steal = StealClock()
+    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=console, disable=not console.is_terminal) as progress:
+        bar = progress.add_task("", total=sum(stage.expected_s for stage in todo))
+        for i, stage in enumerate(todo, 1):
+            progress.update(bar, description=f"[{i}/{len(todo)}] {stage.name}".replace("[", r"\["))
+            if not console.is_terminal:
+                console.print(f"[{i}/{len(todo)}] {stage.name}", markup=False, highlight=False)
+            began = time.monotonic()
+            key = stage.name.replace(" ", "_").replace(",", "")
+            try:
+                found |= stage.run(effort)
+            except Exception as error:
+                console.print(f"{stage.name}: {type(error).__name__}: {error}", markup=False)
+                found[f"failed.{key}"] = str(error)
+            found[f"seconds.{key}"] = time.monotonic() - began
+            progress.advance(bar, stage.expected_s)
+    found["steal"] = steal.share()
+    return found | derived(found)
 
 
 @click.command()
 @click.option(
     "--out", type=click.Path(path_type=Path), default=Path("build/bench"), show_default=True
 )
-def main(out: Path) -> None:
-    """Measure the figures of docs/benchmarks.md, in about a minute."""
+@click.option("--quick", is_flag=True, help="Only see that it works: the figures mean nothing.")
+@click.option("--only", metavar="TEXT", help="Only stages whose name contains this.")
+@click.option("--redraw", is_flag=True, help="Do not measure: report and plots from summary.json.")
+def main(out: Path, quick: bool, only: str | None, redraw: bool) -> None:
+    """Measure the figures of docs/benchmarks.md, in less than five minutes."""
     console = Console()
-    found: Figures = {}
-    todo = stages()
-    for number, (name, stage) in enumerate(todo, 1):
-        console.print(f"[{number}/{len(todo)}] {name}", markup=False)
-        found.update(stage())
-    figures.write(out / "summary.json", found)
-    console.print(table(found))
-    console.print(f"written: {out / 'summary.json'}")
+    summary = out / "summary.json"
+    if redraw:
+        found = figures.read(summary)
+    else:
+        sizes = spaces.SIZES[:-2] if quick else spaces.SIZES
+        todo = [stage for stage in stages(sizes) if only is None or only in stage.name]
+        if not todo:
+            raise click.UsageError(f"no stage is named like {only!r}")
+        found = measure(Console(stderr=True), todo, QUICK if quick else FULL)
+        figures.write(summary, found)
+    width = min(console.width, report.WIDTH) if console.is_terminal else report.WIDTH
+    report.show(Console(width=width), found)
+    with (out / "report.txt").open("w") as file:
+        report.show(Console(file=file, width=report.WIDTH, color_system=None), found)
+    drawn = plots.draw(found, out)
+    console.print(
+        f"written: {out}/: {', '.join(path.name for path in [summary, *drawn])}", highlight=False
+    )
+    if any(key.startswith("failed.") for key in found):
+        sys.exit(1)
 
 
 if __name__ == "__main__":

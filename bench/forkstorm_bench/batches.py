@@ -14,12 +14,11 @@ from collections.abc import Callable
 import forkstorm
 from forkstorm.constants import MAP_ANONYMOUS, MAP_FIXED, MAP_PRIVATE
 from forkstorm_load.layouts import seed_layout
+from forkstorm_load.server import own_server
 
-from forkstorm_bench.core import Figures
-from forkstorm_bench.figures import ratio
+from forkstorm_bench.figures import Effort, Figures, ratio
 
 VMAS = 421
-ROUNDS = 9
 LENGTH = 8192
 PLACE = 0x7000_0000_0000
 FLAGS = int(MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED)
@@ -63,24 +62,28 @@ def _per_second(calls: Callable[[], int]) -> float:
     return calls() / (time.perf_counter() - began)
 
 
-def batches(address: str) -> Figures:
-    """Figures of a server with one worker."""
-    with forkstorm.connect(address, retries=0) as client:
+def batches(effort: Effort) -> Figures:
+    """Figures of a server of its own with one worker."""
+    with own_server(workers=1) as server, forkstorm.connect(server.address, retries=0) as client:
         space = client.create(seed_layout(VMAS))
         ways: dict[str, Callable[[], int]] = {
             "unary": lambda: _calls(space),
-            "apply_100": lambda: _applied(space, 100),
-            "apply_1000": lambda: _applied(space, 1000),
-            "apply_stream_1000": lambda: _streamed(space, 1000),
+            "100": lambda: _applied(space, 100),
+            "1000": lambda: _applied(space, 1000),
+            "stream_1000": lambda: _streamed(space, 1000),
         }
         rates: dict[str, list[float]] = {name: [] for name in ways}
-        for _ in range(ROUNDS):
+        cpu, wall = time.process_time(), time.perf_counter()
+        for _ in range(effort.rounds):
             for name, calls in ways.items():
                 rates[name].append(_per_second(calls))
+        cpu, wall = time.process_time() - cpu, time.perf_counter() - wall
         timing = space.apply(_batch(1000)).timing
     unary = rates.pop("unary")
     figures: Figures = {"unary_operations_per_s": statistics.median(unary)}
     for name, found in rates.items():
-        figures[f"{name}_over_unary"] = ratio(found, unary)
+        figures[f"apply_over_unary.{name}"] = ratio(found, unary)
+        figures[f"apply_operations_per_s.{name}"] = statistics.median(found)
     figures["apply_core_ns_per_operation"] = timing.core_ns / 1000
+    figures["apply_client_cpu"] = cpu / wall
     return figures

@@ -7,8 +7,21 @@ from forkstormd.core.maple cimport *
 from forkstormd.core.copying cimport copy_compact, copy_walked
 from forkstormd.core.extents cimport extent_alloc, extent_free
 from forkstormd.core.owning cimport tree_compact
+from forkstormd.core.mapping cimport MAP_ANONYMOUS, MAP_PRIVATE
+from forkstormd.core.operations cimport OP_MAP, OP_UNMAP, mm_find, mm_fork, mm_operate
+from forkstormd.core.placement cimport MAP_FIXED
 from forkstormd.core.owning cimport mas_retire
 from forkstormd.core.store cimport mas_store, mas_store_range
 from forkstormd.core.space cimport *
 from forkstormd.core.lanes cimport Lanes
+from forkstormd.core.undo cimport RECOVER_MARKER
 from forkstormd.core.vma cimport vma_special
+from libc.errno cimport ENOMEM
+
+cdef enum:
+    STORES_PER_VMA = 5
+    VMAS_PER_PAIR = 10
+
+cdef u64 _random(u64 state) noexcept nogil
+cdef int _store_at(Task *task, u64 space, u64 where) noexcept nogil
+cdef int _pair_at(Task *task, u64 space, u64 where) noexcept nogil
