@@ -255,11 +255,12 @@ class AddressSpace:
         fault: m.ForkFault | None = None,
         timeout: float | None = None,
     ) -> m.ForkResult[AddressSpace]:
-        """Duplicates the space. O(VMAs).
+        """Duplicates the space. O(VMAs), with "share" O(1).
 
         strategy: a ForkStrategy, its name or alias ("tree-dup", "linux-6.8"), or None for the
-        server's default. A child ends after ttl_s seconds, if not 0. with_phases costs two more
-        readings of the clock. fault: a step to fail at; the error tells in .fork what was undone.
+        server's default; the answer tells the one used. A child ends after ttl_s seconds, if not 0.
+        with_phases costs two more readings of the clock. fault: a step to fail at; the error tells
+        in .fork what was undone.
         """
         request = m.fork_request(self.id, strategy, labels, ttl_s, with_phases, fault)
         reply = self._call(m.FORK, request, timeout)
@@ -274,7 +275,8 @@ class AddressSpace:
         warmup_fork_count: int = 0,
         timeout: float | None = None,
     ) -> Iterator[m.ForkBlock]:
-        """Forks and exits inside the server: blocks of durations, strategies interleaved A B B A.
+        """Forks and exits inside the server: blocks of durations, strategies interleaved A B B A,
+        or A B C D D C B A.
 
         block_fork_count: forks of one strategy in a row, 0 for the server's choice. A strategy
         named twice is the A/A control. `timeout` is for all blocks together.

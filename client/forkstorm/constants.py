@@ -183,10 +183,13 @@ class ForkStrategy(_Named):
 
     BULK_INSERT = 1
     TREE_DUP = 2
+    # No kernel has these.
+    EXTENT_COPY = 3
+    SHARE = 4
 
     @classmethod
     def names(cls) -> Mapping[str, ForkStrategy]:
-        """The members by their names and aliases, and by the kernels that do so."""
+        """The members by their names and aliases, and by the kernels that do so, if any."""
         kernels = {"linux-6.7": cls.BULK_INSERT, "linux-6.8": cls.TREE_DUP}
         return {**super().names(), **kernels}
 

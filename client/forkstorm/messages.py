@@ -112,7 +112,8 @@ class ForkResult(NamedTuple, Generic[Space]):
     """A fork's child and what it cost."""
 
     child: Space
-    #: The one used: the server's default when none was asked for.
+    #: The one used in the end: the server's default when none was asked for, EXTENT_COPY for a
+    #: SHARE of too many special VMAs, TREE_DUP for an EXTENT_COPY without room for an extent.
     strategy: ForkStrategy
     #: VMAs of the child.
     vma_count: int
@@ -130,6 +131,7 @@ class ForkBlock(NamedTuple):
 
     #: Index in the strategies asked for.
     strategy_index: int
+    #: The one asked for.
     strategy: ForkStrategy
     #: Counts the blocks of all strategies, from 0.
     block: int

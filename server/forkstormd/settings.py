@@ -14,7 +14,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 #: Not gRPC's customary 50051, where something else often listens.
 DEFAULT_PORT = 7077
 
-# Every name a strategy has: the API's, the command line's, and the kernels that used it.
+# Every name a strategy has: the API's, the command line's, and the kernels that used it, if any.
 STRATEGY_NAMES = {
     "BULK_INSERT": 1,
     "bulk-insert": 1,
@@ -22,6 +22,10 @@ STRATEGY_NAMES = {
     "TREE_DUP": 2,
     "tree-dup": 2,
     "linux-6.8": 2,
+    "EXTENT_COPY": 3,
+    "extent-copy": 3,
+    "SHARE": 4,
+    "share": 4,
 }
 
 

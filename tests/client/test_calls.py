@@ -133,6 +133,15 @@ def test_a_strategy_has_several_names(fake: FakeServer, space: AddressSpace, nam
     assert space.fork(name).strategy is ForkStrategy.TREE_DUP
 
 
+@pytest.mark.parametrize("strategy", ForkStrategy)
+def test_every_strategy_has_a_name_and_an_alias(
+    fake: FakeServer, space: AddressSpace, strategy: ForkStrategy
+) -> None:
+    fake.answers["Fork"] = lambda request, _: pb.ForkResponse(strategy=request.strategy)
+    for name in (strategy, strategy.name, strategy.alias):
+        assert space.fork(name).strategy is strategy
+
+
 def test_an_unknown_strategy_is_refused_before_it_is_sent(
     fake: FakeServer, space: AddressSpace
 ) -> None:

@@ -96,18 +96,28 @@ def test_apply(run: Run, label: str) -> None:
     run("apply", space, "-", stdin=b"", fails=1)
 
 
-@pytest.mark.parametrize("strategy", ["tree-dup", "bulk-insert", "linux-6.8", "linux-6.7"])
+@pytest.mark.parametrize(
+    ("strategy", "name"),
+    [
+        ("tree-dup", "TREE_DUP"),
+        ("bulk-insert", "BULK_INSERT"),
+        ("linux-6.8", "TREE_DUP"),
+        ("linux-6.7", "BULK_INSERT"),
+        ("extent-copy", "EXTENT_COPY"),
+        ("share", "SHARE"),
+    ],
+)
 def test_fork_prints_a_table_and_exits_the_children(
-    run: Run, space: str, label: str, strategy: str
+    run: Run, space: str, label: str, strategy: str, name: str
 ) -> None:
     table = rows(run("fork", space, "--strategy", strategy, "--count", 20, "-l", label).stdout)
-    name = "TREE_DUP" if strategy in ("tree-dup", "linux-6.8") else "BULK_INSERT"
     assert table["strategy"] == [name]
     assert (table["forks"], table["VMAs"]) == (["20"], [str(VMA_COUNT)])
     assert table["µs"] == ["p50", "p90", "p99", "max"]
     core, wire = ([float(cell) for cell in table[row]] for row in ("core", "wire"))
     assert 0 < core[0] <= core[1] <= core[2] <= core[3] < wire[3]
-    assert table["records_copied"] == [str(VMA_COUNT)]
+    copied = 0 if name == "SHARE" else VMA_COUNT
+    assert table["records_copied"] == [str(copied)]
     assert len(run("ls", "-l", label).stdout.splitlines()) == 2
 
 
@@ -205,7 +215,7 @@ def test_info_and_verify(run: Run, space: str, label: str) -> None:
 
 def test_server_and_ping(run: Run, server: Server) -> None:
     facts = rows(run("server").stdout)
-    assert facts["strategies"] == ["BULK_INSERT TREE_DUP"]
+    assert facts["strategies"] == ["BULK_INSERT TREE_DUP EXTENT_COPY SHARE"]
     assert [facts[str(i)][0] for i in range(2)] == server.endpoints
     ping = rows(run("ping", "--count", 10).stdout)
     assert float(ping["ping"][0]) > 0

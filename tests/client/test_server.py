@@ -30,9 +30,11 @@ from forkstorm.constants import (
     MAP_FIXED,
     MAP_FIXED_NOREPLACE,
     MAP_PRIVATE,
+    MAP_SHARED,
     MREMAP_MAYMOVE,
     PAGE_SIZE,
     PROT_READ,
+    VM_ACCOUNT,
     VM_DONTCOPY,
     VM_READ,
     VM_WRITE,
@@ -155,13 +157,19 @@ def test_a_space_changes_as_a_process_does(client: Client, labels: dict[str, str
 
 def test_a_failed_fork_tells_where(client: Client, labels: dict[str, str]) -> None:
     with client.load(LAYOUTS[0], labels=labels) as space:
+        charged = [bool(vma.vm_flags & VM_ACCOUNT) for vma in space.vmas()].index(True, 3)
         for strategy in ForkStrategy:
             for recovery in Recovery:
+                site = FaultSite.VMA_RECORD
+                if strategy in (ForkStrategy.EXTENT_COPY, ForkStrategy.SHARE):
+                    # No step of theirs: a VMA's record comes with all others, or is the parent's.
+                    space.fork(strategy, labels=labels, fault=ForkFault(site, 3, recovery))
+                    site = FaultSite.COMMIT_LIMIT
                 with pytest.raises(NoMemory) as caught:
-                    space.fork(strategy, fault=ForkFault("vma-record", 3, recovery))
+                    space.fork(strategy, fault=ForkFault(site, charged, recovery))
                 failure = caught.value.fork
                 assert failure is not None
-                assert failure[:4] == (FaultSite.VMA_RECORD, 3, 3, 3)
+                assert failure[:4] == (site, charged, charged, charged)
                 assert failure.undo_ns > 0
                 with pytest.raises(Interrupted):
                     space.fork(strategy, fault=ForkFault(FaultSite.FATAL_SIGNAL, 0, recovery))
@@ -253,6 +261,24 @@ def test_repeat_fork_interleaves(client: Client, labels: dict[str, str]) -> None
         assert len(block.core_ns) == 3
         assert min(block.core_ns) > 0
         assert block.work.records_copied == LAYOUTS[0].read_bytes().count(b"\n")
+
+
+def test_repeat_fork_interleaves_all_strategies(client: Client, labels: dict[str, str]) -> None:
+    with client.load(LAYOUTS[0], labels=labels) as space:
+        blocks = list(space.repeat_fork(list(ForkStrategy), 6, block_fork_count=2))
+    assert "".join("ABCD"[block.strategy_index] for block in blocks) == "ABCDDCBAABCD"
+    assert [block.strategy for block in blocks[:4]] == list(ForkStrategy)
+
+
+def test_the_strategy_used_is_told(client: Client, labels: dict[str, str]) -> None:
+    with client.create(labels=labels) as space:
+        for _ in range(2):
+            # Shared memory: nothing but VMAs that a fork treats specially.
+            space.map(PAGE_SIZE, flags=MAP_SHARED | MAP_ANONYMOUS)
+        result = space.fork("share", labels=labels)
+        assert result.strategy is ForkStrategy.EXTENT_COPY
+        assert result.child.vmas() == space.vmas()
+        assert client.audit().extent_block_count >= 1
 
 
 def test_phases_come_when_asked_for(client: Client, labels: dict[str, str]) -> None:

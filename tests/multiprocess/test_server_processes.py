@@ -76,7 +76,7 @@ def load(server: Server, vma_count: int = 421) -> Iterator[list[int]]:
         api = Api(server.endpoints[index % len(server.endpoints)])
         try:
             while not stop.is_set():
-                child = api.fork(parent, strategy=1 + rounds[index] % 2, ttl_ns=60 * 10**9).child
+                child = api.fork(parent, strategy=1 + rounds[index] % 4, ttl_ns=60 * 10**9).child
                 api.map(child)
                 api.exit(child)
                 rounds[index] += 1
@@ -272,7 +272,7 @@ def test_the_ready_line_and_the_announcement() -> None:
         (["--threads", "1"], "threads"),
         (["--arena-bytes", "1KiB"], "arena_bytes"),
         (["--arena-dir", "/nonexistent"], "/nonexistent"),
-        (["--default-strategy", "share"], "share"),
+        (["--default-strategy", "vfork"], "vfork"),
     ],
 )
 def test_what_cannot_be_is_said_in_a_line(flags: list[str], says: str) -> None:

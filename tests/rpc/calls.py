@@ -22,6 +22,8 @@ MAP_NORESERVE = 0x4000
 MAP_FIXED_NOREPLACE = 0x100000
 PRIVATE_ANONYMOUS = MAP_PRIVATE | MAP_ANONYMOUS
 BULK_INSERT, TREE_DUP = types_pb2.FORK_STRATEGY_BULK_INSERT, types_pb2.FORK_STRATEGY_TREE_DUP
+EXTENT_COPY, SHARE = types_pb2.FORK_STRATEGY_EXTENT_COPY, types_pb2.FORK_STRATEGY_SHARE
+STRATEGIES = (BULK_INSERT, TREE_DUP, EXTENT_COPY, SHARE)
 NO_SPACE = 0x00FF_FFFF_FFF0_0001
 
 
@@ -150,6 +152,19 @@ class Api:
     def audit(self) -> diagnostics_pb2.AuditResponse:
         answer = self.diagnostics.Audit(diagnostics_pb2.AuditRequest())
         return cast(diagnostics_pb2.AuditResponse, answer)
+
+    def leaks(self) -> dict[str, int]:
+        """What Audit counts as allocated and cannot reach, by kind; of a quiet server."""
+        audit = self.audit()
+        assert audit.quiescent
+        found = {
+            "nodes": audit.allocated_node_count - audit.reachable_node_count,
+            "records": audit.allocated_record_count - audit.reachable_record_count,
+            "page tables": audit.page_table_count - audit.reachable_page_table_count,
+            "objects": audit.object_count - audit.reachable_object_count,
+            "extent blocks": audit.extent_block_count - audit.reachable_extent_block_count,
+        }
+        return {kind: count for kind, count in found.items() if count}
 
     def violations(self, mm_id: int) -> list[str]:
         """What Verify finds wrong with a space."""

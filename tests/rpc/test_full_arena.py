@@ -12,7 +12,7 @@ import pytest
 from forkstorm.v1 import address_spaces_pb2 as pb
 from forkstorm.v1 import diagnostics_pb2
 
-from tests.rpc.calls import BULK_INSERT, TREE_DUP, Api, refused
+from tests.rpc.calls import BULK_INSERT, EXTENT_COPY, SHARE, TREE_DUP, Api, refused
 from tests.rpc.texts import many_vmas
 from tests.serving import running_server
 
@@ -49,11 +49,7 @@ def check_unharmed(api: Api, mm_id: int, text: bytes, children: list[int]) -> No
         api.exit(child)
     verified = api.diagnostics.Verify(diagnostics_pb2.VerifyRequest())
     assert (verified.verified_space_count, list(verified.violations)) == (1, [])
-    audit = api.diagnostics.Audit(diagnostics_pb2.AuditRequest())
-    assert audit.allocated_node_count == audit.reachable_node_count
-    assert audit.allocated_record_count == audit.reachable_record_count
-    assert audit.page_table_count == audit.reachable_page_table_count
-    assert audit.object_count == audit.reachable_object_count
+    assert api.leaks() == {}
 
 
 @pytest.fixture
@@ -64,11 +60,53 @@ def small() -> Iterator[Api]:
         api.channel.close()
 
 
-@pytest.mark.parametrize("strategy", [BULK_INSERT, TREE_DUP])
+@pytest.mark.parametrize("strategy", [BULK_INSERT, TREE_DUP, EXTENT_COPY])
 def test_a_full_arena(small: Api, strategy: int) -> None:
     text = many_vmas(1000)
     mm_id = small.create(text)
     children = fork_until_full(small, mm_id, "arena", strategy)
+    check_unharmed(small, mm_id, text, children)
+
+
+def test_a_full_arena_has_no_extents_and_still_shares(small: Api) -> None:
+    text = many_vmas(1000)
+    mm_id = small.create(text)
+    children: list[int] = []
+    used: list[int] = []
+    with refused(FULL, "ENOMEM", limit="arena"):
+        while len(children) < 5000:
+            answer = small.fork(mm_id, strategy=EXTENT_COPY)
+            children.append(answer.child)
+            used.append(answer.strategy)
+    assert used[0] == EXTENT_COPY
+    # What takes no room needs none.
+    shared = small.fork(mm_id, strategy=SHARE)
+    assert shared.strategy == SHARE
+    # Extents among single nodes and records: with holes, but no run that is long enough.
+    for child in children[::3]:
+        small.exit(child)
+    again = [small.fork(mm_id, strategy=TREE_DUP).child]
+    again.append(small.fork(mm_id, strategy=EXTENT_COPY).child)
+    small.exit(shared.child)
+    del children[::3]
+    check_unharmed(small, mm_id, text, children + again)
+
+
+def test_without_a_run_of_blocks_an_extent_copy_is_a_tree_dup(small: Api) -> None:
+    text = many_vmas(1000)
+    mm_id = small.create(text)
+    children = fork_until_full(small, mm_id, "arena", TREE_DUP)
+    # Every other one goes: half of the arena is free, in pieces.
+    for child in children[::2]:
+        small.exit(child)
+    del children[::2]
+    used = []
+    for _ in range(3):
+        answer = small.fork(mm_id, strategy=EXTENT_COPY)
+        used.append(answer.strategy)
+        children.append(answer.child)
+        assert small.maps_text(answer.child) == text
+    assert TREE_DUP in used
     check_unharmed(small, mm_id, text, children)
 
 
@@ -87,7 +125,9 @@ def test_a_full_arena_refuses_everything_that_needs_room(small: Api) -> None:
         list(
             small.spaces.RepeatFork(
                 pb.RepeatForkRequest(
-                    mm_id=mm_id, strategies=[BULK_INSERT, TREE_DUP], forks_per_strategy=10
+                    mm_id=mm_id,
+                    strategies=[BULK_INSERT, TREE_DUP, EXTENT_COPY],
+                    forks_per_strategy=10,
                 )
             )
         )
@@ -100,7 +140,7 @@ def test_a_full_arena_refuses_everything_that_needs_room(small: Api) -> None:
     assert not small.diagnostics.Verify(diagnostics_pb2.VerifyRequest()).violations
 
 
-@pytest.mark.parametrize("strategy", [BULK_INSERT, TREE_DUP])
+@pytest.mark.parametrize("strategy", [BULK_INSERT, TREE_DUP, SHARE])
 def test_no_room_for_page_tables(small: Api, strategy: int) -> None:
     text = b"".join(
         b"%08x-%08x rw-p 00000000 00:00 0 \n" % (at, at + 0x2000)

@@ -41,7 +41,7 @@ def test_all_workers_tell_the_same(workers: list[Api], server: Server) -> None:
 def test_what_the_server_knows_of_itself(api: Api) -> None:
     answer = api.diagnostics.GetServer(pb.GetServerRequest())
     assert answer.default_strategy == TREE_DUP
-    assert list(answer.strategies) == [1, 2]
+    assert list(answer.strategies) == [1, 2, 3, 4]
     assert answer.core_build in ("release", "checked", "uncompiled")
     assert 0 < answer.clock_overhead_ns < 10_000
     assert answer.limits.threads_per_worker == 4
@@ -74,7 +74,7 @@ def test_the_audit_comes_out_even() -> None:
         first, second = (Api(endpoint) for endpoint in own.endpoints)
         spaces = [first.create(many_vmas(300), labels={"run": "audit"})]
         for i in range(40):
-            strategy = 1 + i % 2
+            strategy = 1 + i % 4
             spaces.append((first, second)[i % 2].fork(spaces[-1], strategy=strategy).child)
             first.map(spaces[-1], 0x1000 * (i + 1))
         for mm_id in spaces[::2]:
@@ -84,11 +84,13 @@ def test_the_audit_comes_out_even() -> None:
         assert audit.space_count == len(spaces) - len(spaces[::2])
         assert audit.allocated_node_count == audit.reachable_node_count > 0
         assert audit.allocated_record_count == audit.reachable_record_count > 0
+        assert audit.extent_block_count == audit.reachable_extent_block_count > 0
         for mm_id in spaces[1::2]:
             first.exit(mm_id)
         audit = second.diagnostics.Audit(pb.AuditRequest())
         assert (audit.space_count, audit.vma_count, audit.charged_pages) == (0, 0, 0)
         assert (audit.allocated_node_count, audit.allocated_record_count) == (0, 0)
+        assert audit.extent_block_count == audit.reachable_extent_block_count == 0
         for api in (first, second):
             api.channel.close()
 

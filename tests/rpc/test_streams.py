@@ -10,7 +10,7 @@ import grpc
 import pytest
 from forkstorm.v1 import address_spaces_pb2 as pb
 
-from tests.rpc.calls import BULK_INSERT, TREE_DUP, Api, refused
+from tests.rpc.calls import BULK_INSERT, EXTENT_COPY, SHARE, STRATEGIES, TREE_DUP, Api, refused
 from tests.rpc.texts import many_vmas
 
 CODE = grpc.StatusCode
@@ -90,6 +90,37 @@ def test_a_strategy_twice_is_a_control(api: Api, busy: int) -> None:
     counts = [sum(len(b.core_ns) for b in blocks if b.strategy_index == i) for i in (0, 1)]
     assert counts == [40, 40]
     assert {block.strategy for block in blocks} == {TREE_DUP}
+
+
+def test_all_strategies_go_there_and_back(api: Api, busy: int) -> None:
+    blocks = repeat(
+        api,
+        busy,
+        strategies=STRATEGIES,
+        forks_per_strategy=60,
+        block_fork_count=20,
+        warmup_fork_count=5,
+    )
+    order = [BULK_INSERT, TREE_DUP, EXTENT_COPY, SHARE, SHARE, EXTENT_COPY, TREE_DUP, BULK_INSERT]
+    assert [block.strategy for block in blocks] == [*order, *STRATEGIES]
+    assert [block.block for block in blocks] == list(range(12))
+    assert all(ns > 0 for block in blocks for ns in block.core_ns)
+    works = {block.strategy: block.work for block in blocks}
+    assert all(block.work == works[block.strategy] for block in blocks)
+    copied = [works[strategy].records_copied for strategy in STRATEGIES]
+    assert copied == [421, 421, 421, 0]
+    # As many nodes as its parent has, in one run of memory; or none.
+    nodes = [works[strategy].nodes_allocated for strategy in (TREE_DUP, EXTENT_COPY, SHARE)]
+    assert nodes == [api.info(busy).node_count] * 2 + [0]
+    assert works[EXTENT_COPY].slots_written == 0
+
+
+def test_a_share_of_too_much_that_is_special_shows_in_its_work(api: Api) -> None:
+    mm_id = api.create(many_vmas(60))
+    api.advise(mm_id, api.vmas(mm_id)[0].start, 4096, 10)
+    (block,) = repeat(api, mm_id, strategies=[SHARE], forks_per_strategy=3, block_fork_count=3)
+    assert (block.strategy, block.work.records_copied) == (SHARE, 60)
+    api.exit(mm_id)
 
 
 def test_three_strategies_and_the_default(api: Api, busy: int) -> None:

@@ -274,8 +274,8 @@ class AddressSpacesServicer(object):
         raise NotImplementedError('Method not implemented!')
 
     def RepeatFork(self, request, context):
-        """Forks and exits inside the server, strategies interleaved A B B A, and
-        sends one duration per fork. Its children have no ids.
+        """Forks and exits inside the server, strategies interleaved A B B A (any number of them:
+        A B C D D C B A), and sends one duration per fork. Its children have no ids.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -25,7 +25,7 @@ _sym_db = _symbol_database.Default()
 from forkstorm.v1 import types_pb2 as forkstorm_dot_v1_dot_types__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x66orkstorm/v1/diagnostics.proto\x12\x0c\x66orkstorm.v1\x1a\x18\x66orkstorm/v1/types.proto\"\x0e\n\x0c\x41uditRequest\"\xa0\x03\n\rAuditResponse\x12\x13\n\x0bspace_count\x18\x01 \x01(\x04\x12\x11\n\tvma_count\x18\x02 \x01(\x04\x12\x1c\n\x14\x61llocated_node_count\x18\x03 \x01(\x04\x12\x1e\n\x16\x61llocated_record_count\x18\x04 \x01(\x04\x12\x1c\n\x14reachable_node_count\x18\x05 \x01(\x04\x12\x1e\n\x16reachable_record_count\x18\x06 \x01(\x04\x12\x12\n\nfile_count\x18\x07 \x01(\x04\x12\x15\n\rcharged_pages\x18\x08 \x01(\x04\x12\x11\n\tquiescent\x18\t \x01(\x08\x12\x1b\n\x13\x61rena_claimed_bytes\x18\n \x01(\x04\x12\x1c\n\x14\x61rena_capacity_bytes\x18\x0b \x01(\x04\x12\x18\n\x10page_table_count\x18\x0c \x01(\x04\x12\"\n\x1areachable_page_table_count\x18\r \x01(\x04\x12\x14\n\x0cobject_count\x18\x0e \x01(\x04\x12\x1e\n\x16reachable_object_count\x18\x0f \x01(\x04\"\x1e\n\rVerifyRequest\x12\r\n\x05mm_id\x18\x01 \x01(\x06\"B\n\x0eVerifyResponse\x12\x1c\n\x14verified_space_count\x18\x01 \x01(\x04\x12\x12\n\nviolations\x18\x02 \x03(\t\"\x12\n\x10GetServerRequest\"\xcd\x02\n\x11GetServerResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x13\n\x0binstance_id\x18\x02 \x01(\t\x12%\n\x07workers\x18\x03 \x03(\x0b\x32\x14.forkstorm.v1.Worker\x12\x0e\n\x06worker\x18\x04 \x01(\r\x12\x34\n\x10\x64\x65\x66\x61ult_strategy\x18\x05 \x01(\x0e\x32\x1a.forkstorm.v1.ForkStrategy\x12.\n\nstrategies\x18\x06 \x03(\x0e\x32\x1a.forkstorm.v1.ForkStrategy\x12$\n\x06limits\x18\x07 \x01(\x0b\x32\x14.forkstorm.v1.Limits\x12 \n\x04host\x18\x08 \x01(\x0b\x32\x12.forkstorm.v1.Host\x12\x12\n\ncore_build\x18\t \x01(\t\x12\x19\n\x11\x63lock_overhead_ns\x18\n \x01(\x01\"\x89\x01\n\x06Worker\x12\r\n\x05index\x18\x01 \x01(\r\x12\x10\n\x08\x65ndpoint\x18\x02 \x01(\t\x12\x0b\n\x03pid\x18\x03 \x01(\x04\x12\x11\n\trss_bytes\x18\x04 \x01(\x04\x12\x15\n\rrestart_count\x18\x05 \x01(\r\x12\x13\n\x0b\x63pu_seconds\x18\x06 \x01(\x01\x12\x12\n\npinned_cpu\x18\x07 \x01(\x11\"\xe2\x01\n\x06Limits\x12\x1c\n\x14\x61rena_capacity_bytes\x18\x01 \x01(\x04\x12\x12\n\nmax_spaces\x18\x02 \x01(\x04\x12\x19\n\x11max_message_bytes\x18\x03 \x01(\x04\x12\x18\n\x10max_repeat_forks\x18\x04 \x01(\x04\x12\x17\n\x0fmax_label_bytes\x18\x05 \x01(\x04\x12\x1e\n\x16\x64\x65\x64upe_window_requests\x18\x06 \x01(\x04\x12\x1a\n\x12threads_per_worker\x18\x07 \x01(\r\x12\x1c\n\x14max_apply_operations\x18\x08 \x01(\x04\"\\\n\x04Host\x12\x11\n\tcpu_model\x18\x01 \x01(\t\x12\x11\n\tcpu_count\x18\x02 \x01(\r\x12\x0e\n\x06kernel\x18\x03 \x01(\t\x12\x0e\n\x06python\x18\x04 \x01(\t\x12\x0e\n\x06grpcio\x18\x05 \x01(\t2\xe2\x01\n\x0b\x44iagnostics\x12@\n\x05\x41udit\x12\x1a.forkstorm.v1.AuditRequest\x1a\x1b.forkstorm.v1.AuditResponse\x12\x43\n\x06Verify\x12\x1b.forkstorm.v1.VerifyRequest\x1a\x1c.forkstorm.v1.VerifyResponse\x12L\n\tGetServer\x12\x1e.forkstorm.v1.GetServerRequest\x1a\x1f.forkstorm.v1.GetServerResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1e\x66orkstorm/v1/diagnostics.proto\x12\x0c\x66orkstorm.v1\x1a\x18\x66orkstorm/v1/types.proto\"\x0e\n\x0c\x41uditRequest\"\xe2\x03\n\rAuditResponse\x12\x13\n\x0bspace_count\x18\x01 \x01(\x04\x12\x11\n\tvma_count\x18\x02 \x01(\x04\x12\x1c\n\x14\x61llocated_node_count\x18\x03 \x01(\x04\x12\x1e\n\x16\x61llocated_record_count\x18\x04 \x01(\x04\x12\x1c\n\x14reachable_node_count\x18\x05 \x01(\x04\x12\x1e\n\x16reachable_record_count\x18\x06 \x01(\x04\x12\x12\n\nfile_count\x18\x07 \x01(\x04\x12\x15\n\rcharged_pages\x18\x08 \x01(\x04\x12\x11\n\tquiescent\x18\t \x01(\x08\x12\x1b\n\x13\x61rena_claimed_bytes\x18\n \x01(\x04\x12\x1c\n\x14\x61rena_capacity_bytes\x18\x0b \x01(\x04\x12\x18\n\x10page_table_count\x18\x0c \x01(\x04\x12\"\n\x1areachable_page_table_count\x18\r \x01(\x04\x12\x14\n\x0cobject_count\x18\x0e \x01(\x04\x12\x1e\n\x16reachable_object_count\x18\x0f \x01(\x04\x12\x1a\n\x12\x65xtent_block_count\x18\x10 \x01(\x04\x12$\n\x1creachable_extent_block_count\x18\x11 \x01(\x04\"\x1e\n\rVerifyRequest\x12\r\n\x05mm_id\x18\x01 \x01(\x06\"B\n\x0eVerifyResponse\x12\x1c\n\x14verified_space_count\x18\x01 \x01(\x04\x12\x12\n\nviolations\x18\x02 \x03(\t\"\x12\n\x10GetServerRequest\"\xcd\x02\n\x11GetServerResponse\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x13\n\x0binstance_id\x18\x02 \x01(\t\x12%\n\x07workers\x18\x03 \x03(\x0b\x32\x14.forkstorm.v1.Worker\x12\x0e\n\x06worker\x18\x04 \x01(\r\x12\x34\n\x10\x64\x65\x66\x61ult_strategy\x18\x05 \x01(\x0e\x32\x1a.forkstorm.v1.ForkStrategy\x12.\n\nstrategies\x18\x06 \x03(\x0e\x32\x1a.forkstorm.v1.ForkStrategy\x12$\n\x06limits\x18\x07 \x01(\x0b\x32\x14.forkstorm.v1.Limits\x12 \n\x04host\x18\x08 \x01(\x0b\x32\x12.forkstorm.v1.Host\x12\x12\n\ncore_build\x18\t \x01(\t\x12\x19\n\x11\x63lock_overhead_ns\x18\n \x01(\x01\"\x89\x01\n\x06Worker\x12\r\n\x05index\x18\x01 \x01(\r\x12\x10\n\x08\x65ndpoint\x18\x02 \x01(\t\x12\x0b\n\x03pid\x18\x03 \x01(\x04\x12\x11\n\trss_bytes\x18\x04 \x01(\x04\x12\x15\n\rrestart_count\x18\x05 \x01(\r\x12\x13\n\x0b\x63pu_seconds\x18\x06 \x01(\x01\x12\x12\n\npinned_cpu\x18\x07 \x01(\x11\"\xe2\x01\n\x06Limits\x12\x1c\n\x14\x61rena_capacity_bytes\x18\x01 \x01(\x04\x12\x12\n\nmax_spaces\x18\x02 \x01(\x04\x12\x19\n\x11max_message_bytes\x18\x03 \x01(\x04\x12\x18\n\x10max_repeat_forks\x18\x04 \x01(\x04\x12\x17\n\x0fmax_label_bytes\x18\x05 \x01(\x04\x12\x1e\n\x16\x64\x65\x64upe_window_requests\x18\x06 \x01(\x04\x12\x1a\n\x12threads_per_worker\x18\x07 \x01(\r\x12\x1c\n\x14max_apply_operations\x18\x08 \x01(\x04\"\\\n\x04Host\x12\x11\n\tcpu_model\x18\x01 \x01(\t\x12\x11\n\tcpu_count\x18\x02 \x01(\r\x12\x0e\n\x06kernel\x18\x03 \x01(\t\x12\x0e\n\x06python\x18\x04 \x01(\t\x12\x0e\n\x06grpcio\x18\x05 \x01(\t2\xe2\x01\n\x0b\x44iagnostics\x12@\n\x05\x41udit\x12\x1a.forkstorm.v1.AuditRequest\x1a\x1b.forkstorm.v1.AuditResponse\x12\x43\n\x06Verify\x12\x1b.forkstorm.v1.VerifyRequest\x1a\x1c.forkstorm.v1.VerifyResponse\x12L\n\tGetServer\x12\x1e.forkstorm.v1.GetServerRequest\x1a\x1f.forkstorm.v1.GetServerResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -35,21 +35,21 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_AUDITREQUEST']._serialized_start=74
   _globals['_AUDITREQUEST']._serialized_end=88
   _globals['_AUDITRESPONSE']._serialized_start=91
-  _globals['_AUDITRESPONSE']._serialized_end=507
-  _globals['_VERIFYREQUEST']._serialized_start=509
-  _globals['_VERIFYREQUEST']._serialized_end=539
-  _globals['_VERIFYRESPONSE']._serialized_start=541
-  _globals['_VERIFYRESPONSE']._serialized_end=607
-  _globals['_GETSERVERREQUEST']._serialized_start=609
-  _globals['_GETSERVERREQUEST']._serialized_end=627
-  _globals['_GETSERVERRESPONSE']._serialized_start=630
-  _globals['_GETSERVERRESPONSE']._serialized_end=963
-  _globals['_WORKER']._serialized_start=966
-  _globals['_WORKER']._serialized_end=1103
-  _globals['_LIMITS']._serialized_start=1106
-  _globals['_LIMITS']._serialized_end=1332
-  _globals['_HOST']._serialized_start=1334
-  _globals['_HOST']._serialized_end=1426
-  _globals['_DIAGNOSTICS']._serialized_start=1429
-  _globals['_DIAGNOSTICS']._serialized_end=1655
+  _globals['_AUDITRESPONSE']._serialized_end=573
+  _globals['_VERIFYREQUEST']._serialized_start=575
+  _globals['_VERIFYREQUEST']._serialized_end=605
+  _globals['_VERIFYRESPONSE']._serialized_start=607
+  _globals['_VERIFYRESPONSE']._serialized_end=673
+  _globals['_GETSERVERREQUEST']._serialized_start=675
+  _globals['_GETSERVERREQUEST']._serialized_end=693
+  _globals['_GETSERVERRESPONSE']._serialized_start=696
+  _globals['_GETSERVERRESPONSE']._serialized_end=1029
+  _globals['_WORKER']._serialized_start=1032
+  _globals['_WORKER']._serialized_end=1169
+  _globals['_LIMITS']._serialized_start=1172
+  _globals['_LIMITS']._serialized_end=1398
+  _globals['_HOST']._serialized_start=1400
+  _globals['_HOST']._serialized_end=1492
+  _globals['_DIAGNOSTICS']._serialized_start=1495
+  _globals['_DIAGNOSTICS']._serialized_end=1721
 # @@protoc_insertion_point(module_scope)

@@ -12,7 +12,7 @@ class AuditRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class AuditResponse(_message.Message):
-    __slots__ = ("space_count", "vma_count", "allocated_node_count", "allocated_record_count", "reachable_node_count", "reachable_record_count", "file_count", "charged_pages", "quiescent", "arena_claimed_bytes", "arena_capacity_bytes", "page_table_count", "reachable_page_table_count", "object_count", "reachable_object_count")
+    __slots__ = ("space_count", "vma_count", "allocated_node_count", "allocated_record_count", "reachable_node_count", "reachable_record_count", "file_count", "charged_pages", "quiescent", "arena_claimed_bytes", "arena_capacity_bytes", "page_table_count", "reachable_page_table_count", "object_count", "reachable_object_count", "extent_block_count", "reachable_extent_block_count")
     SPACE_COUNT_FIELD_NUMBER: _ClassVar[int]
     VMA_COUNT_FIELD_NUMBER: _ClassVar[int]
     ALLOCATED_NODE_COUNT_FIELD_NUMBER: _ClassVar[int]
@@ -28,6 +28,8 @@ class AuditResponse(_message.Message):
     REACHABLE_PAGE_TABLE_COUNT_FIELD_NUMBER: _ClassVar[int]
     OBJECT_COUNT_FIELD_NUMBER: _ClassVar[int]
     REACHABLE_OBJECT_COUNT_FIELD_NUMBER: _ClassVar[int]
+    EXTENT_BLOCK_COUNT_FIELD_NUMBER: _ClassVar[int]
+    REACHABLE_EXTENT_BLOCK_COUNT_FIELD_NUMBER: _ClassVar[int]
     space_count: int
     vma_count: int
     allocated_node_count: int
@@ -43,7 +45,9 @@ class AuditResponse(_message.Message):
     reachable_page_table_count: int
     object_count: int
     reachable_object_count: int
-    def __init__(self, space_count: _Optional[int] = ..., vma_count: _Optional[int] = ..., allocated_node_count: _Optional[int] = ..., allocated_record_count: _Optional[int] = ..., reachable_node_count: _Optional[int] = ..., reachable_record_count: _Optional[int] = ..., file_count: _Optional[int] = ..., charged_pages: _Optional[int] = ..., quiescent: bool = ..., arena_claimed_bytes: _Optional[int] = ..., arena_capacity_bytes: _Optional[int] = ..., page_table_count: _Optional[int] = ..., reachable_page_table_count: _Optional[int] = ..., object_count: _Optional[int] = ..., reachable_object_count: _Optional[int] = ...) -> None: ...
+    extent_block_count: int
+    reachable_extent_block_count: int
+    def __init__(self, space_count: _Optional[int] = ..., vma_count: _Optional[int] = ..., allocated_node_count: _Optional[int] = ..., allocated_record_count: _Optional[int] = ..., reachable_node_count: _Optional[int] = ..., reachable_record_count: _Optional[int] = ..., file_count: _Optional[int] = ..., charged_pages: _Optional[int] = ..., quiescent: bool = ..., arena_claimed_bytes: _Optional[int] = ..., arena_capacity_bytes: _Optional[int] = ..., page_table_count: _Optional[int] = ..., reachable_page_table_count: _Optional[int] = ..., object_count: _Optional[int] = ..., reachable_object_count: _Optional[int] = ..., extent_block_count: _Optional[int] = ..., reachable_extent_block_count: _Optional[int] = ...) -> None: ...
 
 class VerifyRequest(_message.Message):
     __slots__ = ("mm_id",)

@@ -12,6 +12,8 @@ class ForkStrategy(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     FORK_STRATEGY_UNSPECIFIED: _ClassVar[ForkStrategy]
     FORK_STRATEGY_BULK_INSERT: _ClassVar[ForkStrategy]
     FORK_STRATEGY_TREE_DUP: _ClassVar[ForkStrategy]
+    FORK_STRATEGY_EXTENT_COPY: _ClassVar[ForkStrategy]
+    FORK_STRATEGY_SHARE: _ClassVar[ForkStrategy]
 
 class ForkFaultSite(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
     __slots__ = ()
@@ -47,6 +49,8 @@ class TouchAccess(int, metaclass=_enum_type_wrapper.EnumTypeWrapper):
 FORK_STRATEGY_UNSPECIFIED: ForkStrategy
 FORK_STRATEGY_BULK_INSERT: ForkStrategy
 FORK_STRATEGY_TREE_DUP: ForkStrategy
+FORK_STRATEGY_EXTENT_COPY: ForkStrategy
+FORK_STRATEGY_SHARE: ForkStrategy
 FORK_FAULT_SITE_UNSPECIFIED: ForkFaultSite
 FORK_FAULT_SITE_TREE_NODE: ForkFaultSite
 FORK_FAULT_SITE_VMA_RECORD: ForkFaultSite

@@ -210,10 +210,9 @@ class AddressSpaces(address_spaces_pb2_grpc.AddressSpacesServicer):
         turn: Turn,
         ticket: Ticket | None,
     ) -> None:
-        strategy = strategy_of(request.strategy, self._default_strategy)
         result = self._mm.fork(
             request.mm_id,
-            strategy,
+            strategy_of(request.strategy, self._default_strategy),
             labels=encode_labels(request.labels),
             expires_ns=expiry_of(request.ttl_ns),
             with_phases=request.with_phases,
@@ -226,7 +225,7 @@ class AddressSpaces(address_spaces_pb2_grpc.AddressSpacesServicer):
             self._mm.exit(result.child)
             raise Refusal("CANCELLED", "the call was cancelled")
         response.child = result.child
-        response.strategy = strategy
+        response.strategy = result.strategy  # type: ignore[assignment]
         response.vma_count = result.vma_count
         replies.fill_timing(response.timing, result)
         replies.fill_work(response.work, result.work)

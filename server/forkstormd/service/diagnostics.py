@@ -57,6 +57,8 @@ class Diagnostics(diagnostics_pb2_grpc.DiagnosticsServicer):
             reachable_page_table_count=audit.reachable_page_tables,
             object_count=audit.object_count,
             reachable_object_count=audit.reachable_objects,
+            extent_block_count=audit.extent_blocks,
+            reachable_extent_block_count=audit.reachable_extent_blocks,
         )
 
     def Verify(self, request: pb.VerifyRequest, context: grpc.ServicerContext) -> pb.VerifyResponse:

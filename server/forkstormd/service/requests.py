@@ -30,7 +30,12 @@ from forkstormd.errors import invalid, limit_exceeded
 
 LABEL_BYTES_MAX = 256
 PATH_BYTES_MAX = 4096
-STRATEGIES = (types_pb2.FORK_STRATEGY_BULK_INSERT, types_pb2.FORK_STRATEGY_TREE_DUP)
+STRATEGIES = (
+    types_pb2.FORK_STRATEGY_BULK_INSERT,
+    types_pb2.FORK_STRATEGY_TREE_DUP,
+    types_pb2.FORK_STRATEGY_EXTENT_COPY,
+    types_pb2.FORK_STRATEGY_SHARE,
+)
 
 # With five-level page tables; what no x86-64 process can have more than.
 _TASK_SIZE_MAX = (1 << 56) - 4096

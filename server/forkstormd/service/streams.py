@@ -102,7 +102,7 @@ _U32_MAX = (1 << 32) - 1
 def repeat_fork(
     state: WorkerState, request: pb.RepeatForkRequest, context: grpc.ServicerContext
 ) -> Iterator[pb.RepeatForkResponse]:
-    """Fork and exit in blocks, strategies A B B A (and A B C C B A): one answer per block."""
+    """Fork and exit in blocks, strategies A B B A (and A B C D D C B A): one answer per block."""
     try:
         strategies = _checked_strategies(request, state.default_strategy)
         forks = request.forks_per_strategy
