@@ -18,7 +18,6 @@ from uuid import uuid4
 import forkstorm
 import grpc
 from forkstorm.v1 import address_spaces_pb2 as pb
-from forkstorm.v1.address_spaces_pb2_grpc import AddressSpacesStub
 from forkstorm_load.layouts import seed_layout
 from forkstorm_load.server import own_server
 from forkstormd.core.types import Strategy

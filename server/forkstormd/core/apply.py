@@ -32,9 +32,9 @@ if not cython.compiled:
 
     from forkstormd.core.atomics import *
     from forkstormd.core.commit import *
+    from forkstormd.core.extents import in_extent
     from forkstormd.core.layout import *
     from forkstormd.core.operations import *
-    from forkstormd.core.extents import in_extent
     from forkstormd.core.owning import extent_put, record_drop, tree_drop
     from forkstormd.core.pages import pages_counted, pages_drop, pages_levels
     from forkstormd.core.space import *

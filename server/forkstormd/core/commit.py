@@ -113,6 +113,7 @@ def _all_gone(task, domain, object):
     """_gone of all that earlier calls have retired, and of the extent that one has emptied."""
     sum: u64 = 0
     i: u64
+    first: u32
     record: u32
     index: u32
     kind: cython.int
@@ -126,9 +127,9 @@ def _all_gone(task, domain, object):
             sum += _gone(task, index, (task.retired[i] >> 8) & 255, domain, object)
     if task.emptied != 0 and task.mem.refs[task.emptied] == 0:
         header = extent_at(task.mem, task.emptied)
-        record = task.emptied + EXTENT_UNITS + header.nodes * NODE_UNITS
+        first = task.emptied + EXTENT_UNITS + header.nodes * NODE_UNITS
         if header.objects != 0:
-            for record in range(record, record + header.records):
+            for record in range(first, first + header.records):
                 sum += _let_go(task, record, domain, object)
     return sum
 

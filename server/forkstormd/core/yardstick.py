@@ -1,5 +1,5 @@
-"""What figures are held against: a copy of the same bytes, single steps of the tree, and whole lives
-of children; and ageing, which makes a tree what a long-running process has.
+"""What figures are held against: a copy of the same bytes, single steps of the tree, and whole
+lives of children; and ageing, which makes a tree what a long-running process has.
 
 For the benchmark alone; no operation uses it. Every function runs its loop without the GIL; times
 are in nanoseconds and include nothing of Python.
@@ -18,9 +18,9 @@ if not cython.compiled:
     from forkstormd.core.heap import heap_ensure, record_alloc
     from forkstormd.core.layout import *
     from forkstormd.core.maple import *
-    from forkstormd.core.owning import tree_compact
     from forkstormd.core.mapping import MAP_ANONYMOUS, MAP_PRIVATE
     from forkstormd.core.operations import OP_MAP, OP_UNMAP, mm_find, mm_fork, mm_operate
+    from forkstormd.core.owning import tree_compact
     from forkstormd.core.placement import MAP_FIXED
     from forkstormd.core.space import *
     from forkstormd.core.store import mas_store
@@ -282,9 +282,7 @@ def pair_ns(mm: object, mm_id: object, pairs: object, seed: object) -> object:
         manager.idle.append(index)
 
 
-def life_ns(
-    mm: object, mm_id: object, strategy: object, stores: object, count: object
-) -> tuple:
+def life_ns(mm: object, mm_id: object, strategy: object, stores: object, count: object) -> tuple:
     """`count` lives of a child: the fork up to a visible id, a store into `stores` of its VMAs
     (evenly spread, in random order, each a call of its own), the exit. Three arrays 'Q'.
 
