@@ -60,8 +60,8 @@ def field(
 
 
 def copies(place: Sources, mm_id: int, effort: Effort) -> tuple[Times, Times]:
-    """The copy that EXTENT_COPY makes of a source's nodes and records, and a memcpy of as many bytes
-    between the same extents, in turn."""
+    """The copy that EXTENT_COPY makes of a source's nodes and records, and a memcpy of as many
+    bytes between the same extents, in turn."""
     taken, memcpies = Times(), Times()
     for _ in range(effort.rounds):
         copied, moved = yardstick.copy_ns(place.mm, mm_id, copies_in(place.vma_count, effort))
