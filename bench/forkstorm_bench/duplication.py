@@ -13,9 +13,6 @@ from forkstormd.core.types import SpaceParams, Strategy, VmaSpec
 
 from forkstorm_bench.figures import Contender, Effort, Figures, Times, number, race, ratio
 from forkstorm_bench.spaces import (
-    EAGER,
-    EXTENT_COPY,
-    SHARE,
     SIZES,
     SMALL,
     Sources,
@@ -45,9 +42,9 @@ def forks(place: Sources, mm_id: int, strategy: Strategy) -> Contender:
 
 
 def limit(place: Sources, mm_id: int) -> Contender:
-    """Copies of as many bytes as a source has: memory's speed."""
-    nbytes = place.bytes_of(mm_id)
-    return lambda count: yardstick.memcpy_ns(nbytes, count)
+    """Copies of as many bytes as a source has, from extent to extent as EXTENT_COPY takes and
+    gives them: memory's speed."""
+    return lambda count: yardstick.copy_ns(place.mm, mm_id, count)[1]
 
 
 def field(
@@ -59,20 +56,25 @@ def field(
     return race(contenders, effort)
 
 
-def copies(place: Sources, mm_id: int, effort: Effort) -> tuple[Times, Times]:
-    """The copy that EXTENT_COPY makes of a source's nodes and records, and a memcpy of as many
-    bytes between the same extents, in turn."""
-    taken, memcpies = Times(), Times()
-    for _ in range(effort.rounds):
-        copied, moved = yardstick.copy_ns(place.mm, mm_id, copies_in(place.vma_count, effort))
-        taken.add(copied)
-        memcpies.add(moved)
-    return taken, memcpies
+def copies(place: Sources, source: str, effort: Effort) -> Figures:
+    """What EXTENT_COPY copies, nodes and records, against a memcpy of as many bytes: each copy is
+    followed by a memcpy to where the next copy would go."""
+    mm, mm_id, n = place.mm, place.of(source), place.vma_count
+    rounds: list[tuple[Sequence[int], Sequence[int]]] = []
 
+    def pairs(count: int) -> Sequence[int]:
+        rounds.append(yardstick.copy_ns(mm, mm_id, count))
+        return rounds[-1][0]
 
-def copies_in(vma_count: int, effort: Effort) -> int:
-    """Copies in a round: at 4 ns per VMA and two of them, of this effort."""
-    return max(3, int(effort.round_s * 1e9 / (8 * vma_count + 200)))
+    taken = race({"copy": pairs}, effort)["copy"]
+    memcpies = Times()
+    for _, durations in rounds[-effort.rounds :]:
+        memcpies.add(durations)
+    return {
+        f"extent_copy_ns_per_vma.{source}.{n}": taken.least / n,
+        f"extent_memcpy_ns_per_vma.{source}.{n}": memcpies.least / n,
+        f"extent_copy_over_memcpy.{source}.{n}": ratio(taken.best, memcpies.best),
+    }
 
 
 def from_fresh(place: Sources, effort: Effort) -> Figures:
@@ -88,45 +90,38 @@ def from_fresh(place: Sources, effort: Effort) -> Figures:
     for strategy, anchors in KERNEL_C_NS_PER_VMA.items():
         if n in anchors:
             found[f"fidelity.{strategy}.{n}"] = times[strategy].least / n / anchors[n]
-    taken, memcpies = copies(place, mm_id, effort)
-    found[f"extent_copy_over_memcpy.fresh.{n}"] = ratio(taken.best, memcpies.best)
-    return found
+    return found | copies(place, "fresh", effort)
 
 
 def from_compact(place: Sources, effort: Effort) -> Figures:
     """EXTENT_COPY from a source that it made itself."""
-    if EXTENT_COPY is None:
-        return {}
     n = place.vma_count
-    times = field(place, place.compact(), effort, [EXTENT_COPY])
-    taken = times[EXTENT_COPY.name]
-    copied, memcpies = copies(place, place.compact(), effort)
+    name = Strategy.EXTENT_COPY.name
+    per_vma = field(place, place.compact(), effort, [Strategy.EXTENT_COPY])[name].least / n
     return {
-        f"ns_per_vma_compact.{EXTENT_COPY.name}.{n}": taken.least / n,
-        f"extent_copy_over_memcpy.compact.{n}": ratio(copied.best, memcpies.best),
-        f"kernel_over_extent_copy.{n}": KERNEL_NEW_NS_PER_VMA / (taken.least / n),
-    }
+        f"ns_per_vma_compact.{name}.{n}": per_vma,
+        f"kernel_over_extent_copy.{n}": KERNEL_NEW_NS_PER_VMA / per_vma,
+    } | copies(place, "compact", effort)
 
 
 def from_aged(place: Sources, effort: Effort) -> Figures:
-    """All strategies from an aged source, and from the fresh one in the same rounds: the arena's
-    free memory is scattered for both."""
-    fresh, aged, n = place.fresh(), place.aged(), place.vma_count
-    contenders = {strategy.name: forks(place, aged, strategy) for strategy in Strategy}
-    contenders[MEMCPY] = limit(place, aged)
-    if EXTENT_COPY is not None:
-        contenders["fresh"] = forks(place, fresh, EXTENT_COPY)
-    times = race(contenders, effort)
+    """All strategies from an aged source; and what EXTENT_COPY copies from it and from the fresh
+    one in turn, since the arena's memory has aged for both."""
+    mm, fresh, aged, n = place.mm, place.fresh(), place.aged(), place.vma_count
+    times = field(place, aged, effort, list(Strategy))
     found: Figures = {
         f"ns_per_vma_aged.{strategy.name}.{n}": times[strategy.name].least / n
         for strategy in Strategy
     }
-    if EXTENT_COPY is not None:
-        taken = times[EXTENT_COPY.name].best
-        copied, memcpies = copies(place, aged, effort)
-        found[f"extent_copy_over_memcpy.aged.{n}"] = ratio(copied.best, memcpies.best)
-        found[f"extent_copy_aged_over_fresh.{n}"] = ratio(taken, times["fresh"].best)
-    return found
+    both = race(
+        {
+            "fresh": lambda count: yardstick.copy_ns(mm, fresh, count)[0],
+            "aged": lambda count: yardstick.copy_ns(mm, aged, count)[0],
+        },
+        effort,
+    )
+    found[f"extent_copy_aged_over_fresh.{n}"] = ratio(both["aged"].best, both["fresh"].best)
+    return found | copies(place, "aged", effort)
 
 
 def work(vma_count: int) -> Figures:
@@ -156,23 +151,23 @@ def fixed(effort: Effort) -> Figures:
     with own_arena(64 << 20) as (_, mm):
         mm_id = mm.create(SpaceParams()).value
         contenders: dict[str, Contender] = {NULL: lambda count: yardstick.memcpy_ns(0, count)}
-        contenders["fork"] = lambda count: mm.repeat_fork(mm_id, EAGER, count)[0]
+        contenders["fork"] = lambda count: mm.repeat_fork(mm_id, Strategy.EXTENT_COPY, count)[0]
         times = race(contenders, effort)
     return {"null_loop_ns": times[NULL].typical, "fork_fixed_ns": times["fork"].typical}
 
 
 def cold(specs: Sequence[VmaSpec], effort: Effort) -> Figures:
     """The first fork in an arena that was just made, whose memory nobody has touched yet, and one
-    of the same arena when the memory is hot; medians over arenas, of the fastest that copies."""
+    of the same arena when the memory is hot; medians over arenas, by EXTENT_COPY."""
     n = len(specs)
     first, later = [], []
     for _ in range(effort.rounds if n <= SMALL else 2):
         with own_arena(capacity_for(n), 1) as (_, mm):
             mm_id = mm.create(params_for(n), specs).value
-            forked = mm.fork(mm_id, EAGER)
+            forked = mm.fork(mm_id, Strategy.EXTENT_COPY)
             first.append(forked.core_ns)
             mm.exit(forked.child)
-            later.append(statistics.median(mm.repeat_fork(mm_id, EAGER, 5)[0]))
+            later.append(statistics.median(mm.repeat_fork(mm_id, Strategy.EXTENT_COPY, 5)[0]))
     return {
         f"cold_fork_ns.{n}": statistics.median(first),
         f"warm_fork_ns.{n}": statistics.median(later),
@@ -222,11 +217,9 @@ def fits(found: Figures) -> Figures:
 
 def shared(place: Sources, effort: Effort) -> Figures:
     """SHARE's fork up to a visible id, and such a fork with its exit, without a write."""
-    if SHARE is None:
-        return {}
     forked, ended = Times(), Times()
     for _ in range(effort.rounds):
-        forks_ns, _, exits_ns = yardstick.life_ns(place.mm, place.fresh(), SHARE, 0, 200)
+        forks_ns, _, exits_ns = yardstick.life_ns(place.mm, place.fresh(), Strategy.SHARE, 0, 200)
         forked.add(forks_ns)
         ended.add([a + b for a, b in zip(forks_ns, exits_ns, strict=True)])
     n = place.vma_count

@@ -10,7 +10,7 @@ from forkstormd.core import yardstick
 from forkstormd.core.types import Strategy
 
 from forkstorm_bench.figures import Effort, Figures, Times, ratio
-from forkstorm_bench.spaces import EAGER, SHARE, Sources
+from forkstorm_bench.spaces import Sources
 
 SIZES = (421, 6421, 65_536, 1_000_000)
 # 1,000 calls: an Unmap and a Map each.
@@ -71,6 +71,7 @@ def lives(place: Sources, effort: Effort) -> Figures:
                 found[f"life_store_ns.{strategy.name}.{fraction}.{n}"] = (
                     written[strategy].least / stores
                 )
-        if SHARE is not None:
-            found[f"share_over_eager.{fraction}.{n}"] = ratio(whole[SHARE].best, whole[EAGER].best)
+        found[f"share_over_eager.{fraction}.{n}"] = ratio(
+            whole[Strategy.SHARE].best, whole[Strategy.EXTENT_COPY].best
+        )
     return found

@@ -21,11 +21,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from forkstormd.core.mm import MemoryManager
-from forkstormd.core.types import VmaSpec
+from forkstormd.core.types import Strategy, VmaSpec
 
 from forkstorm_bench.figures import Effort, Figures
 from forkstorm_bench.spaces import (
-    EAGER,
     PAGE,
     PLACE,
     capacity_for,
@@ -215,10 +214,10 @@ def ours(specs: Sequence[VmaSpec]) -> Peer:
         mm.map(mm_id, addr, PAGE, prots[addr], 0x32)
 
     return Peer(
-        lambda: mm.fork(mm_id, EAGER).child,
+        lambda: mm.fork(mm_id, Strategy.EXTENT_COPY).child,
         store,
         lambda addr: mm.find_vma(mm_id, addr),
-        f"{EAGER.name}; shared between processes; a lookup also takes a lock and times itself",
+        "EXTENT_COPY; shared between processes; a lookup also takes a lock and times itself",
         mm.exit,
         lambda: opened.__exit__(None, None, None),
     )

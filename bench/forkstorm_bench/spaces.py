@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -29,12 +29,6 @@ NODE_BYTES, RECORD_BYTES = 256, 64
 PAGE = 4096
 AGE_SEED = 20_231_024
 PLACE = "/dev/shm"
-
-# Strategies by the names of the API; those that do not exist yet are None.
-EXTENT_COPY = getattr(Strategy, "EXTENT_COPY", None)
-SHARE = getattr(Strategy, "SHARE", None)
-# What SHARE is held against: the fastest that copies.
-EAGER: Strategy = EXTENT_COPY or Strategy.TREE_DUP
 
 
 def runs_of_five(count: int, pages: int = 1, start: int = 0x1000_0000) -> list[VmaSpec]:
@@ -66,8 +60,9 @@ def own_arena(capacity_bytes: int = 512 << 20, lanes: int = 2) -> Iterator[tuple
 
 
 def capacity_for(vma_count: int) -> int:
-    """Bytes of an arena that holds a few spaces of this size, and children of theirs."""
-    return (128 << 20) + 6 * vma_count * 100
+    """Bytes of an arena for a few spaces of this size. A lane keeps a free extent, which has to
+    stay hot, of no more than an eighth of the arena (extents.py)."""
+    return (256 << 20) + 10 * vma_count * 100
 
 
 def does_not_fit(vma_count: int) -> str | None:
@@ -98,9 +93,8 @@ class Sources:
         return self.ids["fresh"]
 
     def compact(self) -> int:
-        """Only where EXTENT_COPY exists."""
         if "compact" not in self.ids:
-            self.ids["compact"] = self.mm.fork(self.fresh(), EXTENT_COPY).child
+            self.ids["compact"] = self.mm.fork(self.fresh(), Strategy.EXTENT_COPY).child
         return self.ids["compact"]
 
     def aged(self) -> int:
@@ -110,6 +104,15 @@ class Sources:
             yardstick.age(self.mm, mm_id, AGE_SEED)
             self.ids["aged"] = mm_id
         return self.ids["aged"]
+
+    def of(self, source: str) -> int:
+        """The source by its name."""
+        made: dict[str, Callable[[], int]] = {
+            "fresh": self.fresh,
+            "compact": self.compact,
+            "aged": self.aged,
+        }
+        return made[source]()
 
     def bytes_of(self, mm_id: int) -> int:
         """Nodes and records of a space."""

@@ -17,6 +17,7 @@ from forkstorm_bench.spaces import SIZES
 # Where EXTENT_COPY's aims hold.
 EXTENT_SIZES = (421, 1621, 6421, 65_536)
 STRATEGIES = ("BULK_INSERT", "TREE_DUP", "EXTENT_COPY", "SHARE")
+SOURCES = ("compact", "fresh", "aged")
 BIG = 1_000_000
 
 
@@ -89,7 +90,7 @@ TOPICS = (
     ),
     Topic(
         "A fork of an aged or a compact source",
-        "ns per VMA from an aged source; EC: EXTENT_COPY, over a memcpy of the same bytes",
+        "ns per VMA; EC's copy: its nodes and records alone, and ÷ a memcpy of as many bytes",
         [
             Table(
                 "aged",
@@ -100,14 +101,14 @@ TOPICS = (
                 ],
             ),
             Table(
-                "VMAs",
+                "EC's copy",
                 by_size(SIZES),
                 [
-                    ("EC÷MEMCPY, compact", "extent_copy_over_memcpy.compact.{}"),
-                    ("fresh", "extent_copy_over_memcpy.fresh.{}"),
-                    ("aged", "extent_copy_over_memcpy.aged.{}"),
-                    ("EC aged÷fresh", "extent_copy_aged_over_fresh.{}"),
-                    ("25 ns÷EC", "kernel_over_extent_copy.{}"),
+                    *((what, f"extent_copy_ns_per_vma.{what}.{{}}") for what in SOURCES),
+                    ("memcpy", "extent_memcpy_ns_per_vma.compact.{}"),
+                    *((f"{what} ÷", f"extent_copy_over_memcpy.{what}.{{}}") for what in SOURCES),
+                    ("aged÷ fresh", "extent_copy_aged_over_fresh.{}"),
+                    ("25 ns÷ compact", "kernel_over_extent_copy.{}"),
                 ],
             ),
         ],
@@ -310,9 +311,6 @@ TOPICS = (
                     ("Ping", "ping"),
                     *((f"Fork + Exit, {name}", f"fork_exit.{name}") for name in STRATEGIES),
                     ("Map + Unmap", "map_unmap"),
-                    ("Apply of 100, operations", "apply_100"),
-                    ("Apply of 1,000, operations", "apply_1000"),
-                    ("Apply stream, operations", "apply_stream"),
                     *((f"RepeatFork, {name}, forks", f"repeat_fork.{name}") for name in STRATEGIES),
                 ],
                 [
@@ -332,9 +330,36 @@ TOPICS = (
                     ("EXTENT_COPY", 0.92),
                 )
             ),
+            at_least("RepeatFork, forks per s and worker", "repeat_fork_per_s", 300_000),
+        ],
+    ),
+    Topic(
+        "Batches: operations per second by the client library, one worker",
+        "Map and Unmap in turn; making the batches is included",
+        [
+            Table(
+                "operations",
+                [
+                    ("one a call", "unary_operations_per_s"),
+                    ("Apply of 100", "apply_operations_per_s.100"),
+                    ("Apply of 1,000", "apply_operations_per_s.1000"),
+                    ("stream of 1,000", "apply_operations_per_s.stream_1000"),
+                ],
+                [("per second", "{}")],
+            ),
+            Table(
+                "batches of 1,000",
+                [
+                    ("core ns per operation", "apply_core_ns_per_operation"),
+                    ("client CPU", "apply_client_cpu"),
+                ],
+                [("", "{}")],
+            ),
+        ],
+        [
             at_least("Apply of 100 over unary calls", "apply_over_unary.100", 45),
             at_least("Apply of 1,000 over unary calls", "apply_over_unary.1000", 130),
-            at_least("RepeatFork, forks per s and worker", "repeat_fork_per_s", 300_000),
+            at_least("a stream of these over unary calls", "apply_over_unary.stream_1000", 130),
         ],
     ),
     Topic(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 from forkstorm_bench import (
+    batches,
     builds,
     duplication,
     mutation,
@@ -36,6 +37,7 @@ def found() -> Figures:
         peers.peers(QUICK, (21,)),
         processes.two_processes(QUICK, (spaces.SMALL,)),
         rpc.rpc(QUICK),
+        batches.batches(QUICK),
     ):
         assert not measured.keys() & stage.keys()
         measured |= stage
