@@ -30,7 +30,7 @@ SUMMARY = BUILD / "fuzz-kernel" / "summary.json"
 LIMIT_EVERY = 150  # sequences, of which one is close to max_map_count
 THP_EVERY = 20  # sequences, of which one reads where huge pages may be
 SHRUNK = 3  # disagreements that are shrunk; more are only counted
-STRATEGIES = {"bulk-insert": Strategy.BULK_INSERT, "tree-dup": Strategy.TREE_DUP}
+STRATEGIES = {strategy.name.lower().replace("_", "-"): strategy for strategy in Strategy}
 
 
 def _kind_of(number: int) -> str | None:
