@@ -17,7 +17,14 @@ from forkstorm import ForkstormError
 
 from forkstorm_load.outcome import Outcome, summary
 from forkstorm_load.picture import draw
-from forkstorm_load.plan import FAULT_RECOVERIES, FAULT_SITES, RANDOM, FaultPlan
+from forkstorm_load.plan import (
+    BOTH,
+    FAULT_RECOVERIES,
+    FAULT_SITES,
+    RANDOM,
+    FaultPlan,
+    parse_strategies,
+)
 from forkstorm_load.progress import StageDisplay
 from forkstorm_load.report import report_lines, verdict_lines
 from forkstorm_load.server import ServerError
@@ -26,10 +33,26 @@ from forkstorm_load.storm import Settings, StormError, run_storm
 EXIT_FAILED, EXIT_INVALID, EXIT_INTERRUPTED = 1, 3, 130
 
 
+def _strategies(_: click.Context, __: click.Parameter, text: str) -> tuple[str, ...]:
+    try:
+        return parse_strategies(text)
+    except ValueError as error:
+        raise click.BadParameter(str(error)) from None
+
+
 @click.command()
 @click.option("--seconds", default=54.0, show_default=True, help="Length of the Locust storm.")
 @click.option("--users", default=8, show_default=True, help="Locust users.")
 @click.option("--think-ms", default=40.0, show_default=True, help="Mean think time of a user.")
+@click.option(
+    "--strategy",
+    "strategies",
+    default=BOTH,
+    show_default=True,
+    callback=_strategies,
+    help="What Locust's users fork with, comma-separated: bulk-insert, tree-dup, extent-copy,"
+    " share; both: the kernel's two; all. Core times are measured of all in any case.",
+)
 @click.option("--seed", default=1, show_default=True, help="Seed of the plan.")
 @click.option(
     "--fault-rate",
@@ -55,6 +78,7 @@ def main(
     seconds: float,
     users: int,
     think_ms: float,
+    strategies: tuple[str, ...],
     seed: int,
     fault_rate: float,
     fault_site: str,
@@ -63,9 +87,10 @@ def main(
     strict: bool,
     output: Path,
 ) -> None:
-    """Storms a server with forks under both kernel strategies and prints what each costs."""
+    """Storms a server with forks under the kernel's two strategies and prints what each costs,
+    and beside them the lower bounds of two that no kernel has."""
     faults = FaultPlan(fault_rate, fault_site, fault_recovery)
-    settings = Settings(seconds, users, think_ms, seed, address, output, faults)
+    settings = Settings(seconds, users, think_ms, seed, address, output, faults, strategies)
     display = StageDisplay()
     # A terminated storm stops what it started, as after Ctrl-C.
     for number in (signal.SIGINT, signal.SIGTERM):

@@ -17,7 +17,7 @@ from forkstorm_load.recorder import (
     ForkKey,
     Recorder,
 )
-from forkstorm_load.seed import STRATEGIES
+from forkstorm_load.seed import MEASURED
 from forkstorm_load.stats import merged
 
 
@@ -33,6 +33,7 @@ def fork_figures(recorder: Recorder) -> list[dict[str, Any]]:
                 "level": key.level,
                 "strategy": key.strategy,
                 "forks": work.forks,
+                "became_other": work.became_other,
                 "core_us_p50": core.quantile(0.5) / 1e3,
                 "core_us_p99": core.quantile(0.99) / 1e3,
                 "wire_us_p50": wire.quantile(0.5) / 1e3,
@@ -52,6 +53,7 @@ def console_table(recorder: Recorder) -> str:
         lines.append(
             f"{row['layout'][:20]:<20}{row['level']:>6}  {row['strategy']:<12}{row['forks']:>8,}"
             f"{row['core_us_p50']:>10.1f}{row['core_us_p99']:>10.1f}{row['wire_us_p50']:>10.0f}"
+            + (f"  {row['became_other']:,} became another" if row["became_other"] else "")
         )
     return "\n".join(lines)
 
@@ -60,7 +62,7 @@ def fault_figures(recorder: Recorder) -> list[dict[str, Any]]:
     """One row per recovery and strategy of forks that were made to fail; times in µs."""
     rows = []
     for recovery in Recovery:
-        for strategy in STRATEGIES:
+        for strategy in MEASURED:
             text = FaultKey(strategy, recovery.name).text()
             wire, undo, idle = (
                 merged(recorder.slices(what, [text])[0]) for what in (FAULT_WIRE, UNDO, IDLE_WIRE)

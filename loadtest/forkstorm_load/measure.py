@@ -1,8 +1,8 @@
-"""Core time of both strategies, measured without a wire: blocks of forks interleaved A B B A.
+"""Core time of all strategies, measured without a wire: blocks of forks, A B C D D C B A.
 
 The server forks and exits in a loop (RepeatFork) and sends one duration per fork. Every call holds
-whole groups A B B A, and all sizes take turns in rounds, so that whatever drifts, drifts for all of
-them alike. Medians get their confidence interval by resampling groups.
+whole groups, there and back, and all sizes take turns in rounds, so that whatever drifts, drifts
+for all of them alike. Medians get their confidence interval by resampling groups.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from forkstorm_load.recorder import WorkSum, work_of
 from forkstorm_load.seed import STRATEGIES
 from forkstorm_load.stats import Interval, block_weights, percentile_interval, resampled_medians
 
-# Blocks long enough to warm up in, short enough to sit beside the other strategy's within a tick.
+# Blocks long enough to warm up in, short enough to sit beside the others' within a tick.
 _BLOCK_FORKS = (4, 50)
 _BLOCK_S = 1e-3
 _GROUPS_PER_CALL = 4
@@ -54,28 +54,35 @@ class Forkable(Protocol):
 
 @dataclass
 class Series:
-    """Two strategies on one layout: groups of blocks in the order in which they ran."""
+    """Some strategies on one layout: groups of blocks in the order in which they ran.
+
+    The first two are the ones that are compared.
+    """
 
     space: Forkable
     vma_count: int
     strategies: Sequence[str] = STRATEGIES
     # Per group and side, the durations in ns.
-    groups: list[tuple[Durations, Durations]] = field(default_factory=list)
-    work: tuple[WorkSum, WorkSum] = field(default_factory=lambda: (WorkSum(), WorkSum()))
+    groups: list[tuple[Durations, ...]] = field(default_factory=list)
     block_forks: int = 0
 
+    def __post_init__(self) -> None:
+        self.work = tuple(WorkSum() for _ in self.strategies)
+
     def sample(self) -> None:
-        """One call: several groups A B B A."""
+        """One call: several groups, each of them there and back."""
         if not self.block_forks:
             self.block_forks = self._calibrate()
-        groups: dict[int, tuple[list[Durations], list[Durations]]] = {}
+        sides = len(self.strategies)
+        groups: dict[int, list[list[Durations]]] = {}
         for block in self._call(2 * _GROUPS_PER_CALL, self.block_forks):
             durations = np.array(block.core_ns, dtype=np.uint32)
-            groups.setdefault(block.block // 4, ([], []))[block.strategy_index].append(durations)
+            group = groups.setdefault(block.block // (2 * sides), [[] for _ in range(sides)])
+            group[block.strategy_index].append(durations)
             forks = len(durations)
             sums = {name: count * forks for name, count in work_of(block.work).items()}
             self.work[block.strategy_index].add(self.vma_count * forks, sums, forks)
-        self.groups += [(np.concatenate(a), np.concatenate(b)) for a, b in groups.values()]
+        self.groups += [tuple(np.concatenate(side) for side in one) for one in groups.values()]
 
     def _call(self, blocks_per_strategy: int, block_forks: int) -> Iterable[ForkBlock]:
         return self.space.repeat_fork(
@@ -87,7 +94,7 @@ class Series:
         )
 
     def _calibrate(self) -> int:
-        """Forks per block, from a few forks of both strategies."""
+        """Forks per block, from a few forks of each strategy."""
         least, most = _BLOCK_FORKS
         trial = np.concatenate([np.array(block.core_ns) for block in self._call(2, least)])
         return max(least, min(most, round(_BLOCK_S * 1e9 / max(float(np.median(trial)), 1.0))))
@@ -97,12 +104,14 @@ class Series:
         return float(np.quantile(np.concatenate([group[side] for group in self.groups]), q))
 
     def estimates(self, seed: int = 1) -> Estimates:
-        """Medians of both sides and of their difference; the sides are resampled together."""
+        """Medians of all sides, and how the first two differ; the sides are resampled together."""
         weights = block_weights(len(self.groups), _RESAMPLES, seed)
-        a, b = (resampled_medians([g[side] for g in self.groups], weights) for side in (0, 1))
-        median_a, median_b = self.quantile(0, 0.5), self.quantile(1, 0.5)
+        sides = range(len(self.strategies))
+        resampled = [resampled_medians([g[side] for g in self.groups], weights) for side in sides]
+        medians = [self.quantile(side, 0.5) for side in sides]
+        (median_a, median_b), (a, b) = medians[:2], resampled[:2]
         return Estimates(
-            (percentile_interval(median_a, a), percentile_interval(median_b, b)),
+            tuple(map(percentile_interval, medians, resampled)),
             percentile_interval(median_a - median_b, a - b),
             percentile_interval(median_a / median_b - 1, a / b - 1),
         )
@@ -112,9 +121,10 @@ class Series:
 class Estimates:
     """What a series says, with 95 % confidence intervals; times in ns."""
 
-    p50: tuple[Interval, Interval]
+    p50: tuple[Interval, ...]
+    # The first side minus the second.
     difference: Interval
-    # First side over second, minus one.
+    # The first side over the second, minus one.
     relative: Interval
 
 

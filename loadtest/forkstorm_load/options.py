@@ -8,11 +8,16 @@ from dataclasses import dataclass
 from locust.argument_parser import LocustArgumentParser
 
 from forkstorm_load.layouts import layout_text, parse_names
-from forkstorm_load.plan import FAULT_RECOVERIES, FAULT_SITES, RANDOM, FaultPlan
-from forkstorm_load.seed import STRATEGIES
+from forkstorm_load.plan import (
+    BOTH,
+    FAULT_RECOVERIES,
+    FAULT_SITES,
+    RANDOM,
+    FaultPlan,
+    parse_strategies,
+)
 
 CLOSED, OPEN = "closed", "open"
-BOTH = "both"
 
 # An open loop that waits for a free place is a closed one, so its default is generous.
 _IN_FLIGHT_DEFAULT = {CLOSED: 1, OPEN: 100}
@@ -21,7 +26,12 @@ _IN_FLIGHT_DEFAULT = {CLOSED: 1, OPEN: 100}
 def add_arguments(parser: LocustArgumentParser) -> None:
     """Adds the storm's arguments to Locust's."""
     add = parser.add_argument
-    add("--strategy", choices=[BOTH, *STRATEGIES], default=BOTH, help="which strategies fork")
+    add(
+        "--strategy",
+        default=BOTH,
+        help="which strategies fork, comma-separated: bulk-insert, tree-dup, extent-copy, share;"
+        " both: the kernel's two; all",
+    )
     add(
         "--layouts",
         default="python3",
@@ -71,6 +81,10 @@ class StormOptions:
 
     @classmethod
     def parse(cls, namespace: Namespace) -> StormOptions:
+        try:
+            strategies = parse_strategies(namespace.strategy)
+        except ValueError as error:
+            raise ValueError(f"--strategy: {error}") from None
         layouts = tuple(parse_names(namespace.layouts, namespace.vma_counts))
         if not layouts:
             raise ValueError("--layouts: at least one layout or VMA count is needed")
@@ -85,7 +99,7 @@ class StormOptions:
         if namespace.rate <= 0:
             raise ValueError(f"--rate: {namespace.rate} is not a rate")
         return cls(
-            strategies=STRATEGIES if namespace.strategy == BOTH else (namespace.strategy,),
+            strategies=strategies,
             layouts=layouts,
             pacing=namespace.pacing,
             think_s=namespace.think_ms / 1e3,

@@ -12,7 +12,7 @@ from forkstorm import AuditReport
 from forkstorm_load.figures import fault_figures
 from forkstorm_load.measure import STEAL_MAX, Control, Series
 from forkstorm_load.recorder import CLIENT_CPU_MAX, PING_WIRE, WIRE, ForkKey, Recorder, WorkSum
-from forkstorm_load.seed import STRATEGIES
+from forkstorm_load.seed import MEASURED, SHARE, STRATEGIES
 from forkstorm_load.stats import (
     Difference,
     Interval,
@@ -31,7 +31,7 @@ class Side:
     # Of single forks inside the server, in ns; the median with its 95 % confidence interval.
     core: Interval
     core_p99_ns: float
-    # Of a fork's RPC under the storm, seen by the client, in ns.
+    # Of a fork's RPC under the storm, seen by the client, in ns; empty when Locust did not use it.
     wire: LogHistogram
     work: WorkSum
 
@@ -41,14 +41,15 @@ class Side:
 
 @dataclass(frozen=True)
 class LayoutOutcome:
-    """Both strategies on one layout."""
+    """All strategies on one layout."""
 
     name: str
     vma_count: int
     sides: Mapping[str, Side]
     # Core time saved by TREE_DUP, in ns per VMA.
     saved: Interval
-    # BULK_INSERT's median wire latency minus TREE_DUP's, in ns; None with too few samples.
+    # The median wire latency of the storm's first strategy minus its second's, in ns; None with
+    # too few samples, or one strategy.
     wire_difference: Difference | None
 
 
@@ -62,6 +63,8 @@ class StormOutcome:
     errors: Sequence[str]
     client_cpu: float
     ping: LogHistogram
+    # What Locust's users forked with; wire latencies are known of these.
+    strategies: Sequence[str] = STRATEGIES
     # Per recovery and strategy (figures.fault_figures); empty without a fault rate.
     faults: Sequence[Mapping[str, Any]] = ()
 
@@ -107,30 +110,37 @@ class Outcome:
         )
 
 
-def layout_outcome(name: str, series: Series, recorder: Recorder) -> LayoutOutcome:
+def layout_outcome(
+    name: str, series: Series, recorder: Recorder, stormed: Sequence[str] = STRATEGIES
+) -> LayoutOutcome:
     """Joins what the blocks and what the storm say of one layout (its level 1 forks)."""
     estimates = series.estimates()
-    keys = [ForkKey(strategy, name, 1).text() for strategy in STRATEGIES]
-    slices = recorder.slices(WIRE, keys)
+    keys = [ForkKey(strategy, name, 1).text() for strategy in series.strategies]
+    slices = dict(zip(series.strategies, recorder.slices(WIRE, keys), strict=True))
     sides = {
         strategy: Side(
             estimates.p50[side],
             series.quantile(side, 0.99),
-            merged(slices[side]),
+            merged(slices[strategy]),
             series.work[side],
         )
-        for side, strategy in enumerate(STRATEGIES)
+        for side, strategy in enumerate(series.strategies)
     }
+    difference = None
+    if len(stormed) > 1:
+        difference = median_difference(slices[stormed[0]], slices[stormed[1]])
     return LayoutOutcome(
         name,
         series.vma_count,
         sides,
         estimates.difference.scaled(1 / series.vma_count),
-        median_difference(slices[0], slices[1]),
+        difference,
     )
 
 
-def storm_outcome(result: Mapping[str, object], recorder: Recorder) -> StormOutcome:
+def storm_outcome(
+    result: Mapping[str, object], recorder: Recorder, strategies: Sequence[str]
+) -> StormOutcome:
     """From the result that Locust's process wrote (run.Storm.result)."""
     requests, failures, seconds = result["requests"], result["failures"], result["seconds"]
     errors = result["errors"]
@@ -146,6 +156,7 @@ def storm_outcome(result: Mapping[str, object], recorder: Recorder) -> StormOutc
         errors,
         recorder.client_cpu,
         ping,
+        strategies,
         fault_figures(recorder),
     )
 
@@ -159,13 +170,14 @@ def leaks_of(audit: AuditReport) -> dict[str, int] | None:
         "records": audit.allocated_record_count - audit.reachable_record_count,
         "page tables": audit.page_table_count - audit.reachable_page_table_count,
         "objects": audit.object_count - audit.reachable_object_count,
+        "extent blocks": audit.extent_block_count - audit.reachable_extent_block_count,
     }
     return {kind: count for kind, count in found.items() if count}
 
 
 def summary(outcome: Outcome) -> dict[str, object]:
     """The content of summary.json. Units are in the names; `work` counts one fork."""
-    fits = {strategy: outcome.fit(strategy) for strategy in STRATEGIES}
+    fits = {strategy: outcome.fit(strategy) for strategy in MEASURED}
     return {
         "sizes": [_layout_summary(size) for size in outcome.sizes],
         "valid": outcome.valid,
@@ -182,6 +194,7 @@ def summary(outcome: Outcome) -> dict[str, object]:
             }
             for layout in outcome.layouts
         ],
+        "stormed": list(outcome.storm.strategies),
         "requests": outcome.storm.requests,
         "failures": outcome.storm.failures,
         "client_cpu": outcome.storm.client_cpu,
@@ -194,6 +207,8 @@ def _layout_summary(layout: LayoutOutcome) -> dict[str, object]:
     return {
         "vma_count": layout.vma_count,
         "strategies": {strategy: _side_summary(side) for strategy, side in layout.sides.items()},
+        # Under SHARE nothing is copied, unless too much is special.
+        "shared": not layout.sides[SHARE].work.counts["records_copied"],
         "saved_ns_per_vma": layout.saved.value,
     }
 

@@ -10,7 +10,12 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-from forkstorm import FaultSite, ForkFault, Recovery
+from forkstorm import FaultSite, ForkFault, ForkStrategy, Recovery
+
+from forkstorm_load.seed import STRATEGIES
+
+# For strategies: the kernel's two, and all that there are.
+BOTH, ALL = "both", "all"
 
 # For a fault's site or recovery: another one each time.
 RANDOM = "random"
@@ -28,6 +33,19 @@ class Cell:
 
 # A scenario of its own: one Ping in a fork's place, so that both meet the server in the same state.
 PING = Cell("PING", "server")
+
+
+def parse_strategies(text: str) -> tuple[str, ...]:
+    """The strategies of a comma-separated list of names and aliases, BOTH or ALL, each once, in the
+    API's order. ValueError if there is none, or one that is unknown."""
+    if text == BOTH:
+        return STRATEGIES
+    if text == ALL:
+        return tuple(strategy.name for strategy in ForkStrategy)
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    if not names:
+        raise ValueError("at least one strategy is needed")
+    return tuple(strategy.name for strategy in sorted({ForkStrategy.parse(n) for n in names}))
 
 
 def random_stream(seed: int, *place: object) -> random.Random:

@@ -81,12 +81,17 @@ class WorkSum:
 
     forks: int = 0
     vma_count: int = 0
+    # Forks that became another strategy (ForkResponse.strategy).
+    became_other: int = 0
     counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(WORK_COUNTS, 0))
 
-    def add(self, vma_count: int, counts: Mapping[str, int], forks: int = 1) -> None:
+    def add(
+        self, vma_count: int, counts: Mapping[str, int], forks: int = 1, became_other: int = 0
+    ) -> None:
         """Adds the sums of `forks` forks."""
         self.forks += forks
         self.vma_count += vma_count
+        self.became_other += became_other
         for name in WORK_COUNTS:
             self.counts[name] += counts[name]
 
@@ -112,12 +117,13 @@ class Recorder:
         lock_wait_ns: int,
         vma_count: int,
         work: Mapping[str, int],
+        became_other: bool = False,
     ) -> None:
-        """One fork that succeeded."""
+        """One fork that succeeded, under the strategy that was asked for or another."""
         text = key.text()
         for what, value in ((WIRE, wire_ns), (CORE, core_ns), (LOCK_WAIT, lock_wait_ns)):
             self._histogram(what, text, self._slice()).add(value)
-        self.work.setdefault(text, WorkSum()).add(vma_count, work)
+        self.work.setdefault(text, WorkSum()).add(vma_count, work, 1, int(became_other))
 
     def fault(self, key: FaultKey, wire_ns: int, undo_ns: int) -> None:
         """One fork that failed as it was told to; undo_ns 0: before there was anything to undo."""
@@ -156,7 +162,12 @@ class Recorder:
                 for what, by_text in self.histograms.items()
             },
             "work": {
-                text: {"forks": w.forks, "vma_count": w.vma_count, "counts": w.counts}
+                text: {
+                    "forks": w.forks,
+                    "vma_count": w.vma_count,
+                    "became_other": w.became_other,
+                    "counts": w.counts,
+                }
                 for text, w in self.work.items()
             },
             "cpu": self.cpu,
@@ -169,7 +180,8 @@ class Recorder:
                 for part, counts in parts.items():
                     self._histogram(what, text, int(part)).merge(dict(counts))
         for text, w in data["work"].items():
-            self.work.setdefault(text, WorkSum()).add(w["vma_count"], w["counts"], w["forks"])
+            sums = self.work.setdefault(text, WorkSum())
+            sums.add(w["vma_count"], w["counts"], w["forks"], w["became_other"])
         self.cpu.update(data["cpu"])
 
     def slices(self, what: str, texts: Iterable[str]) -> list[list[LogHistogram]]:

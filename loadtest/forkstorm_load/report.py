@@ -10,6 +10,7 @@ from forkstorm_load.measure import CONTROL_TOLERANCE, STEAL_MAX
 from forkstorm_load.outcome import LayoutOutcome, Outcome, Side
 from forkstorm_load.recorder import CLIENT_CPU_MAX
 from forkstorm_load.seed import (
+    BOUNDS,
     BULK_INSERT,
     KERNEL_C_NS_PER_VMA,
     KERNEL_LEVELS_CLIMBED,
@@ -39,7 +40,7 @@ def report_lines(outcome: Outcome) -> list[str]:
         *_fit_lines(outcome),
         LIMIT,
         "",
-        *_layout_lines(outcome.layouts),
+        *_layout_lines(outcome.layouts, outcome.storm.strategies),
         "",
         _storm_line(outcome),
         *_fault_lines(outcome),
@@ -63,7 +64,7 @@ def _control_lines(outcome: Outcome) -> list[str]:
 
 def _size_lines(sizes: Sequence[LayoutOutcome]) -> list[str]:
     head = [
-        "Core time of a fork, p50 [95 % CI], µs (A B B A)  saved, ns/VMA  work per VMA, BULK/TREE",
+        "Core time of a fork, p50 [95 % CI], µs            saved, ns/VMA  work per VMA, BULK/TREE",
         f"{'VMAs':>6}  {BULK_INSERT:<20}  {TREE_DUP:<20}"
         f"{'ours':>7}{'kernel':>8}  {'climbed':>9} {'splits':>9} {'slots':>9}",
     ]
@@ -105,6 +106,10 @@ def _fit_lines(outcome: Outcome) -> list[str]:
             f"  {strategy:<14}{ours:<32}{factors:<26}"
             f"{seed.a / 1e3:.1f} µs + {seed.b:.0f} ns·n ({seed.residual_max:.1%})"
         )
+    for strategy in BOUNDS:
+        fit = outcome.fit(strategy)
+        ours = f"{fit.a / 1e3:.2f} µs + {fit.b:.1f} ns·n ({fit.residual_max:.1%})"
+        lines.append(f"  {strategy:<14}{ours:<32}no kernel has it: a lower bound, not a proposal")
     return lines
 
 
@@ -118,7 +123,23 @@ def fidelity(outcome: Outcome, strategy: str) -> dict[int, float]:
     }
 
 
-def _layout_lines(layouts: Sequence[LayoutOutcome]) -> list[str]:
+def _layout_lines(layouts: Sequence[LayoutOutcome], stormed: Sequence[str]) -> list[str]:
+    if tuple(stormed) == STRATEGIES:
+        return _pair_lines(layouts)
+    head = [
+        "Real layouts             wire latency of a fork, p50/p90/p99 ms",
+        f"{'':<18}{'VMAs':>5}" + "".join(f"  {strategy:<16}" for strategy in stormed).rstrip(),
+    ]
+    rows = [
+        f"{layout.name[:18]:<18}{layout.vma_count:>5}"
+        + "".join(f"  {_wire(layout.sides[strategy]):<16}" for strategy in stormed).rstrip()
+        for layout in layouts
+    ]
+    return head + rows
+
+
+def _pair_lines(layouts: Sequence[LayoutOutcome]) -> list[str]:
+    """The kernel's two strategies, and their difference."""
     head = [
         "Real layouts             wire latency of a fork, p50/p90/p99 ms"
         "  core p50, µs  wire p50 BULK - TREE",
@@ -177,8 +198,8 @@ def _fault_lines(outcome: Outcome) -> list[str]:
     lines = [f"Faults: {failed:,} forks failed as planned, for {idle:,} it was no step · {audit}"]
     for recovery in dict.fromkeys(row["recovery"] for row in storm.faults):
         rows = [row for row in storm.faults if row["recovery"] == recovery]
-        times = " · ".join(_undo_times(row) for row in rows if row["undo_us_p50"] is not None)
-        lines.append(f"  undo by {recovery}, p50/p99 µs: {times or 'none'}")
+        times = ", ".join(_undo_times(row) for row in rows if row["undo_us_p50"] is not None)
+        lines.append(f"  undo by {recovery}, p50/p99: {f'{times} µs' if times else 'none'}")
     return lines
 
 
@@ -227,11 +248,16 @@ def _core_verdict(sizes: Sequence[LayoutOutcome]) -> str:
 def _wire_verdict(outcome: Outcome) -> str:
     if outcome.client_too_busy:
         return "Over the wire nothing is said: the load client was too busy to measure latencies."
+    stormed = outcome.storm.strategies
+    if len(stormed) == 1:
+        return f"Over the wire there was nothing to compare {stormed[0]} with."
+    between = "" if tuple(stormed) == STRATEGIES else f" between {stormed[0]} and {stormed[1]}"
     known = [layout for layout in outcome.layouts if layout.wire_difference is not None]
     seen = [x.name for x in known if x.wire_difference is not None and x.wire_difference.detected]
     if not known:
         return "Over the wire there were too few samples to compare."
     if not seen:
-        return f"Over the wire no difference is detectable on any of {len(known)} real layouts."
+        where = f"any of {len(known)} real layouts"
+        return f"Over the wire no difference{between} is detectable on {where}."
     where = f"all {len(known)} real layouts" if len(seen) == len(known) else ", ".join(seen)
-    return f"Over the wire the difference shows on {where}."
+    return f"Over the wire the difference{between} shows on {where}."

@@ -24,6 +24,7 @@ from forkstorm_load.figures import console_table, fault_table, fork_figures
 from forkstorm_load.layouts import layout_label, layout_text
 from forkstorm_load.options import StormOptions
 from forkstorm_load.recorder import CLIENT_CPU_MAX, CpuClock, Recorder
+from forkstorm_load.seed import SHARE
 
 _log = logging.getLogger(__name__)
 
@@ -32,8 +33,9 @@ _LAYOUT_TTL_S = 24 * 3600.0
 # Users finish their scenario when a run is stopped, so that no fork is cut off in the air.
 _STOP_TIMEOUT_S = 5.0
 _REPORT_KEY = "forkstorm"
-# Of a layout that is to fail: one VMA in so many is DONTCOPY, so many at most have a page.
-_DONTFORK_EVERY = 16
+# Of a layout that is to fail: one VMA in so many is DONTCOPY (fewer where trees are to be shared,
+# which more than one special VMA in 64 prevents), so many at most have a page.
+_DONTFORK_EVERY, _DONTFORK_EVERY_SHARED = 16, 96
 _WRITTEN_MAX = 100
 
 
@@ -56,8 +58,9 @@ class Run:
                 for layout in options.layouts
             }
             if options.faults.rate:
+                shared = SHARE in options.strategies
                 for space in self.spaces.values():
-                    make_fallible(space)
+                    make_fallible(space, _DONTFORK_EVERY_SHARED if shared else _DONTFORK_EVERY)
             self.vma_counts = {
                 label: space.info().vma_count for label, space in self.spaces.items()
             }
@@ -73,10 +76,10 @@ class Run:
             self.client.close()
 
 
-def make_fallible(space: forkstorm.AddressSpace) -> None:
+def make_fallible(space: forkstorm.AddressSpace, dontfork_every: int) -> None:
     """Gives a layout what forks fail at: VMAs with written pages, and some that are not copied."""
     vmas = [vma for vma in space.vmas() if vma.name != "[vsyscall]"]
-    for vma in vmas[_DONTFORK_EVERY - 1 :: _DONTFORK_EVERY]:
+    for vma in vmas[dontfork_every - 1 :: dontfork_every]:
         space.advise(vma.start, vma.end - vma.start, Advice.DONTFORK)
     writable = [
         vma for vma in vmas if vma.vm_flags & (VmFlag.WRITE | VmFlag.SHARED) == VmFlag.WRITE

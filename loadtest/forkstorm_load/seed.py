@@ -19,6 +19,12 @@ VMA_COUNTS = tuple(BASE_VMA_COUNT + extra for extra in EXTRA_VMA_COUNTS)
 BULK_INSERT = "BULK_INSERT"
 TREE_DUP = "TREE_DUP"
 STRATEGIES = (BULK_INSERT, TREE_DUP)
+# What no kernel has: lower bounds of what a fork could cost, not proposals (docs/storm.md).
+EXTENT_COPY = "EXTENT_COPY"
+SHARE = "SHARE"
+BOUNDS = (EXTENT_COPY, SHARE)
+# What the blocks of a storm measure.
+MEASURED = (*STRATEGIES, *BOUNDS)
 
 FORKS_PER_10_S = {
     BULK_INSERT: (112326, 75469, 54529, 34619, 20750, 11355, 6115, 3183),

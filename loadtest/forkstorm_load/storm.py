@@ -26,7 +26,7 @@ from forkstorm_load.outcome import Outcome, layout_outcome, leaks_of, storm_outc
 from forkstorm_load.plan import FaultPlan
 from forkstorm_load.progress import Advance, StageDisplay
 from forkstorm_load.recorder import Recorder
-from forkstorm_load.seed import STRATEGIES, VMA_COUNTS
+from forkstorm_load.seed import MEASURED, STRATEGIES, VMA_COUNTS
 from forkstorm_load.server import RunningServer, own_server, stop
 
 # Sizes of the A/A control: the smallest, where the clock weighs most, and two of the seed's.
@@ -59,6 +59,8 @@ class Settings:
     address: str | None
     output: Path
     faults: FaultPlan
+    # What Locust's users fork with; the blocks measure all.
+    strategies: Sequence[str] = STRATEGIES
 
 
 def run_storm(settings: Settings, display: StageDisplay) -> Outcome:
@@ -73,7 +75,7 @@ def run_storm(settings: Settings, display: StageDisplay) -> Outcome:
             control = measure_control(series, settings, display)
             seconds = settings.seconds * _BLOCKS_SHARE * (1 if control.clean else _LONGER_BLOCKS)
             steal = StealClock()
-            with display.stage(f"blocks A B B A on {len(series)} layouts") as advance:
+            with display.stage(f"blocks A B C D D C B A on {len(series)} layouts") as advance:
                 sample_rounds(list(series.values()), seconds, advance)
             stolen = steal.share()
         with display.stage(f"storm of {settings.users} Locust users") as advance:
@@ -89,7 +91,7 @@ def run_storm(settings: Settings, display: StageDisplay) -> Outcome:
     outcomes = {}
     with display.stage("confidence intervals") as advance:
         for label, one in series.items():
-            outcomes[label] = layout_outcome(label, one, recorder)
+            outcomes[label] = layout_outcome(label, one, recorder, settings.strategies)
             advance(len(outcomes) / len(series))
     return Outcome(
         server=what,
@@ -97,7 +99,7 @@ def run_storm(settings: Settings, display: StageDisplay) -> Outcome:
         steal=stolen,
         sizes=[outcomes[f"{SEED_PREFIX}{count}"] for count in VMA_COUNTS],
         layouts=[outcomes[label] for label in outcomes if not label.startswith(SEED_PREFIX)],
-        storm=storm_outcome(result, recorder),
+        storm=storm_outcome(result, recorder, settings.strategies),
         leaks=leaks,
     )
 
@@ -142,7 +144,7 @@ def _loaded(address: str, layouts: Sequence[_Layout]) -> Iterator[tuple[str, dic
             series = {}
             for layout in layouts:
                 space = client.create(layout.text, labels=labels, ttl_s=_LAYOUT_TTL_S)
-                series[layout.label] = Series(space, space.info().vma_count)
+                series[layout.label] = Series(space, space.info().vma_count, MEASURED)
             yield _describe(client.server()), series
         finally:
             client.exit_labelled(labels)
@@ -173,7 +175,7 @@ def _audit(address: str, advance: Advance) -> dict[str, int] | None:
 def measure_control(
     series: dict[str, Series], settings: Settings, display: StageDisplay
 ) -> Control:
-    """Each strategy against itself; longer when that is not clean."""
+    """Each of the kernel's strategies against itself; longer when that is not clean."""
     pairs = []
     for count in _CONTROL_VMA_COUNTS:
         real = series[f"{SEED_PREFIX}{count}"]
@@ -241,6 +243,7 @@ def _locust_command(
         *("--users", str(settings.users), "--spawn-rate", str(settings.users)),
         *("--html", str(output / "locust.html"), "--csv", str(output / "locust")),
         *("--layouts", ",".join(layouts), "--think-ms", str(settings.think_ms)),
+        *("--strategy", ",".join(settings.strategies)),
         *("--storm-seed", str(settings.seed), "--result-json", str(result)),
         *("--fault-rate", str(settings.faults.rate), "--fault-site", settings.faults.site),
         *("--fault-recovery", settings.faults.recovery),

@@ -184,6 +184,7 @@ class Scenario:
             lock_wait_ns=result.timing.lock_wait_ns,
             vma_count=result.vma_count,
             work=work_of(result.work),
+            became_other=result.strategy.name != key.strategy,
         )
         return result.child
 

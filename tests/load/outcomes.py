@@ -10,11 +10,24 @@ from forkstorm_load.figures import fault_figures
 from forkstorm_load.measure import Control, Series, control_of
 from forkstorm_load.outcome import Outcome, StormOutcome, layout_outcome
 from forkstorm_load.recorder import WORK_COUNTS, FaultKey, ForkKey, Recorder
-from forkstorm_load.seed import BULK_INSERT, STRATEGIES, TREE_DUP, VMA_COUNTS
+from forkstorm_load.seed import (
+    BULK_INSERT,
+    EXTENT_COPY,
+    MEASURED,
+    SHARE,
+    STRATEGIES,
+    TREE_DUP,
+    VMA_COUNTS,
+)
 from forkstorm_load.stats import LogHistogram
 
 # T(n) = a + b·n in ns, per strategy.
-LINES = {BULK_INSERT: (1200.0, 100.0), TREE_DUP: (500.0, 25.0)}
+LINES = {
+    BULK_INSERT: (1200.0, 100.0),
+    TREE_DUP: (500.0, 25.0),
+    EXTENT_COPY: (150.0, 4.0),
+    SHARE: (90.0, 0.0),
+}
 REAL = {
     "bash": 42,
     "chromium_renderer": 764,
@@ -44,8 +57,9 @@ class FakeSpace:
     ) -> Iterator[ForkBlock]:
         left = [forks_per_strategy] * len(strategies)
         number = 0
+        there = range(len(strategies))
         while any(left):
-            for side in (0, 1, 1, 0):
+            for side in (*there, *reversed(there)):
                 count = min(block_fork_count, left[side])
                 if not count:
                     continue
@@ -67,7 +81,10 @@ class FakeSpace:
 
 
 def work(strategy: str, n: int) -> dict[str, int]:
-    counts = dict.fromkeys(WORK_COUNTS, 0) | {"records_copied": n, "slots_written": n}
+    counts: dict[str, int] = dict.fromkeys(WORK_COUNTS, 0)
+    if strategy == SHARE:
+        return counts
+    counts |= {"records_copied": n, "slots_written": n}
     if strategy == BULK_INSERT:
         counts |= {"levels_climbed": 2 * n, "splits": n // 10, "slots_written": 3 * n}
     return counts
@@ -80,12 +97,14 @@ def sampled(n: int, strategies: Sequence[str] = STRATEGIES, noise: float = 0.02)
     return series
 
 
-def wire_recorder(labels: dict[str, int], extra_ns: float = 0.0) -> Recorder:
+def wire_recorder(
+    labels: dict[str, int], extra_ns: float = 0.0, strategies: Sequence[str] = STRATEGIES
+) -> Recorder:
     """A storm in which BULK_INSERT's forks take `extra_ns` longer on the wire."""
     rng = np.random.default_rng(2)
     recorder = Recorder()
     for label, n in labels.items():
-        for strategy in STRATEGIES:
+        for strategy in strategies:
             key = ForkKey(strategy, label, 1)
             base = 600_000 + (extra_ns if strategy == BULK_INSERT else 0)
             wires = base * rng.lognormal(0, 0.2, 300)
@@ -101,10 +120,10 @@ def wire_recorder(labels: dict[str, int], extra_ns: float = 0.0) -> Recorder:
     return recorder
 
 
-def faulty_recorder(count: int) -> Recorder:
+def faulty_recorder(count: int, strategies: Sequence[str] = STRATEGIES) -> Recorder:
     """So many forks that failed of every strategy and recovery, and half as many that did not."""
     recorder = Recorder()
-    for strategy in STRATEGIES:
+    for strategy in strategies:
         for recovery in Recovery:
             key = FaultKey(strategy, recovery.name)
             for i in range(count):
@@ -122,13 +141,17 @@ def outcome(
     extra_ns: float = 0.0,
     faults: int = 0,
     leaks: dict[str, int] | None = None,
+    strategies: Sequence[str] = STRATEGIES,
 ) -> Outcome:
     labels = {f"seed:{n}": n for n in VMA_COUNTS} | REAL
-    recorder = wire_recorder(labels, extra_ns)
+    recorder = wire_recorder(labels, extra_ns, strategies)
     ping = LogHistogram()
     for value in (300_000, 310_000, 320_000):
         ping.add(value)
-    made = {label: layout_outcome(label, sampled(n), recorder) for label, n in labels.items()}
+    made = {
+        label: layout_outcome(label, sampled(n, MEASURED), recorder, strategies)
+        for label, n in labels.items()
+    }
     return Outcome(
         server="0.1.0, release core, 2 workers; some CPU, 2 CPUs, Linux 6.18",
         control=control or control_of([sampled(421, (TREE_DUP, TREE_DUP))], 0.0),
@@ -142,7 +165,8 @@ def outcome(
             ["fork TREE_DUP bash: RESOURCE_EXHAUSTED"] if failures else [],
             client_cpu,
             ping,
-            fault_figures(faulty_recorder(faults)),
+            strategies,
+            fault_figures(faulty_recorder(faults, strategies)),
         ),
         leaks=leaks,
     )

@@ -69,6 +69,15 @@ def test_what_is_printed_is_also_written(monkeypatch: pytest.MonkeyPatch, tmp_pa
     assert (tmp_path / "t_of_n.svg").exists()
 
 
+def test_the_strategies_of_the_storm(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    made = outcome(strategies=("TREE_DUP", "SHARE"))
+    assert run(monkeypatch, tmp_path, made, "--strategy", "share,tree-dup").exit_code == 0
+    assert json.loads((tmp_path / "summary.json").read_text())["stormed"] == ["TREE_DUP", "SHARE"]
+    refused = run(monkeypatch, tmp_path, made, "--strategy", "vfork")
+    assert refused.exit_code == 2
+    assert "vfork" in refused.output
+
+
 def test_an_invalid_storm_still_writes_its_figures(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -16,7 +16,7 @@ from forkstorm_load.measure import (
 )
 from forkstorm_load.plan import FaultPlan
 from forkstorm_load.progress import Advance, StageDisplay
-from forkstorm_load.seed import BULK_INSERT, STRATEGIES, TREE_DUP
+from forkstorm_load.seed import BULK_INSERT, MEASURED, STRATEGIES, TREE_DUP
 from forkstorm_load.storm import Settings, measure_control
 
 from .outcomes import LINES, FakeSpace, sampled
@@ -31,6 +31,25 @@ def test_estimates_find_the_true_times() -> None:
         assert found.p50[side].value == pytest.approx(truth, rel=0.01)
         assert found.p50[side].half_width < 0.02 * truth
     assert found.difference.value == pytest.approx(700 + 75 * 421, rel=0.01)
+
+
+def test_estimates_of_all_strategies() -> None:
+    series = sampled(421, MEASURED)
+    found = series.estimates()
+    for side, strategy in enumerate(MEASURED):
+        a, b = LINES[strategy]
+        assert found.p50[side].value == pytest.approx(a + b * 421, rel=0.02)
+    # The first two are compared, whatever stands beside them.
+    assert found.difference.value == pytest.approx(700 + 75 * 421, rel=0.01)
+    assert all(len({len(side) for side in group}) == 1 for group in series.groups)
+    assert series.work[3].per_vma("records_copied") == 0
+
+
+def test_a_drift_hits_all_strategies_alike() -> None:
+    series = Series(FakeSpace(421, noise=0.001, drift=0.01), 421, (TREE_DUP,) * 4)
+    series.sample()
+    p50 = [interval.value for interval in series.estimates().p50]
+    assert max(p50) < 1.02 * min(p50)
 
 
 def test_a_drift_hits_both_strategies_alike() -> None:

@@ -12,6 +12,7 @@ from forkstorm_load.plan import (
     Cell,
     FaultPlan,
     arrivals,
+    parse_strategies,
     random_stream,
     scenario_plan,
 )
@@ -30,6 +31,25 @@ def test_every_prefix_is_balanced(seed: int, layout_count: int, length: int) -> 
         old, new = (counts[Cell(strategy, layout)] for strategy in STRATEGIES)
         assert abs(old - new) <= 1
     assert abs(counts[PING] - length / 3) <= layout_count
+
+
+@pytest.mark.parametrize(
+    ("text", "names"),
+    [
+        ("both", ["BULK_INSERT", "TREE_DUP"]),
+        ("all", ["BULK_INSERT", "TREE_DUP", "EXTENT_COPY", "SHARE"]),
+        ("share, extent-copy,SHARE", ["EXTENT_COPY", "SHARE"]),
+        ("linux-6.8", ["TREE_DUP"]),
+    ],
+)
+def test_strategies_by_name_and_alias(text: str, names: list[str]) -> None:
+    assert parse_strategies(text) == tuple(names)
+
+
+@pytest.mark.parametrize("text", ["", " , ", "vfork", "both,vfork"])
+def test_strategies_that_there_are_not(text: str) -> None:
+    with pytest.raises(ValueError, match="strategy"):
+        parse_strategies(text)
 
 
 def test_the_same_seed_gives_the_same_plan_and_another_another() -> None:

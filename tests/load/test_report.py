@@ -12,7 +12,15 @@ from forkstorm_load.measure import Control
 from forkstorm_load.outcome import Outcome, summary
 from forkstorm_load.picture import draw
 from forkstorm_load.report import fidelity, report_lines, verdict
-from forkstorm_load.seed import BULK_INSERT, STRATEGIES, TREE_DUP, VMA_COUNTS
+from forkstorm_load.seed import (
+    BULK_INSERT,
+    EXTENT_COPY,
+    MEASURED,
+    SHARE,
+    STRATEGIES,
+    TREE_DUP,
+    VMA_COUNTS,
+)
 from forkstorm_load.stats import Interval
 
 from .outcomes import REAL, outcome
@@ -25,7 +33,9 @@ def clean() -> Outcome:
     return outcome()
 
 
-@pytest.mark.parametrize("made", ["clean", "noisy", "failed", "busy", "faults", "leak"])
+@pytest.mark.parametrize(
+    "made", ["clean", "noisy", "failed", "busy", "faults", "leak", "all", "all faults", "one"]
+)
 def test_the_report_fits_a_screen(made: str, clean: Outcome) -> None:
     one = {
         "clean": lambda: clean,
@@ -34,6 +44,9 @@ def test_the_report_fits_a_screen(made: str, clean: Outcome) -> None:
         "busy": lambda: outcome(client_cpu=0.8),
         "faults": lambda: outcome(control=NOISY, faults=1200, leaks={}),
         "leak": lambda: outcome(faults=1, leaks={"nodes": 3, "records": 7, "page tables": 12}),
+        "all": lambda: outcome(strategies=MEASURED),
+        "all faults": lambda: outcome(strategies=MEASURED, faults=1200, leaks={}),
+        "one": lambda: outcome(strategies=(SHARE,)),
     }[made]()
     lines = report_lines(one)
     assert len(lines) <= 39  # and one more for where the files are
@@ -63,6 +76,31 @@ def test_fit_and_fidelity_follow_from_the_times(clean: Outcome) -> None:
     factors = fidelity(clean, BULK_INSERT)
     assert set(factors) == {421, 6421}
     assert factors[6421] == pytest.approx((1200 / 6421 + 100) / 124, rel=0.02)
+
+
+def test_the_bounds_have_their_lines(clean: Outcome) -> None:
+    assert clean.fit(EXTENT_COPY).b == pytest.approx(4, rel=0.05)
+    assert clean.fit(SHARE).b == pytest.approx(0, abs=0.01)
+    (line,) = (line for line in report_lines(clean) if line.startswith("  SHARE"))
+    assert "0.09 µs + " in line
+    assert "lower bound" in line
+    # What nobody used over the wire has no figures there, and is in no comparison.
+    side = summary(clean)["sizes"][0]["strategies"][SHARE]  # type: ignore[index]
+    assert (side["wire_ms_p50"], side["core_ns_p50"]) == (None, pytest.approx(90, abs=1))
+
+
+def test_other_strategies_over_the_wire() -> None:
+    lines = report_lines(outcome(strategies=(TREE_DUP, SHARE)))
+    (head,) = (line for line in lines if line.split()[:2] == ["VMAs", TREE_DUP])
+    assert head.split() == ["VMAs", TREE_DUP, SHARE]
+    (row,) = (line for line in lines if line.startswith("java17"))
+    assert len(row.split()) == 4
+    said = verdict(outcome(strategies=(TREE_DUP, SHARE)))
+    assert "faster at all 8 sizes" in said
+    assert "no difference between TREE_DUP and SHARE is detectable on any of 6" in said
+    shown = verdict(outcome(strategies=MEASURED, extra_ns=400_000))
+    assert "the difference between BULK_INSERT and TREE_DUP shows on all 6" in shown
+    assert "nothing to compare SHARE with" in verdict(outcome(strategies=(SHARE,)))
 
 
 def test_the_verdict_follows_the_data(clean: Outcome) -> None:
@@ -107,7 +145,7 @@ def test_forks_that_were_to_fail_are_told_apart(clean: Outcome) -> None:
     assert [line.split(",")[0] for line in lines[at + 1 : at + 4]] == [
         f"  undo by {recovery.name}" for recovery in Recovery
     ]
-    assert re.search(r"p50/p99 µs: BULK 20\.\d/20\.\d · TREE 20\.\d/20\.\d$", lines[at + 2])
+    assert re.search(r"p50/p99: BULK 20\.\d/20\.\d, TREE 20\.\d/20\.\d µs$", lines[at + 2])
     assert "failures: none" in lines[at - 1]
     assert faulty.valid
     found = json.loads(json.dumps(summary(faulty), allow_nan=False))
@@ -127,19 +165,21 @@ def test_the_summary_has_its_keys(clean: Outcome) -> None:
     found = json.loads(json.dumps(summary(clean), allow_nan=False))
     assert set(found) == {
         *("sizes", "valid", "fit", "layouts", "requests", "failures", "client_cpu"),
-        *("faults", "leaks"),
+        *("faults", "leaks", "stormed"),
     }
     assert [size["vma_count"] for size in found["sizes"]] == list(VMA_COUNTS)
     for size in [*found["sizes"], *found["layouts"]]:
-        assert set(size["strategies"]) == set(STRATEGIES)
-        for side in size["strategies"].values():
+        assert set(size["strategies"]) == set(MEASURED)
+        assert size["shared"] is True
+        for name, side in size["strategies"].items():
             assert {
                 *("core_ns_p50", "core_ns_p99", "core_ns_ci"),
                 *("wire_ms_p50", "wire_ms_p99", "work"),
             } <= set(side)
             assert side["core_ns_ci"][0] <= side["core_ns_p50"] <= side["core_ns_ci"][1]
             assert side["core_ns_p50"] <= side["core_ns_p99"]
-            assert 0.3 < side["wire_ms_p50"] <= side["wire_ms_p99"] < 3
+            if name in STRATEGIES:
+                assert 0.3 < side["wire_ms_p50"] <= side["wire_ms_p99"] < 3
     n = found["sizes"][-1]["vma_count"]
     assert found["sizes"][-1]["strategies"][TREE_DUP]["work"]["records_copied"] == n
     assert found["sizes"][-1]["saved_ns_per_vma"] == pytest.approx(75, rel=0.05)

@@ -22,7 +22,7 @@ import requests
 from forkstorm_load.figures import fault_figures
 from forkstorm_load.outcome import leaks_of
 from forkstorm_load.recorder import CORE, PING_WIRE, WIRE, Recorder
-from forkstorm_load.seed import STRATEGIES, VMA_COUNTS
+from forkstorm_load.seed import MEASURED, SHARE, STRATEGIES, VMA_COUNTS
 from forkstorm_load.server import own_server, stop
 
 LOCUSTFILE = Path(__file__).parents[2] / "loadtest" / "locustfile.py"
@@ -105,7 +105,8 @@ def test_a_storm_with_faults_leaves_nothing(address: str, tmp_path: Path) -> Non
     result = tmp_path / "result.json"
     process = locust(
         *(address, "--headless", "-u", "4", "-r", "4", "-t", "4s", "--think-ms", "10"),
-        *("--layouts", "java17,seed:421", "--fault-rate", "0.4", "--result-json", str(result)),
+        *("--layouts", "java17,seed:421", "--fault-rate", "0.4", "--strategy", "all"),
+        *("--result-json", str(result)),
     )
     output = finish(process)
     assert process.returncode == 0, output
@@ -116,13 +117,17 @@ def test_a_storm_with_faults_leaves_nothing(address: str, tmp_path: Path) -> Non
     recorder = Recorder()
     recorder.merge(found)
     rows = fault_figures(recorder)
-    # The right share, of both strategies and undone in all ways; not all faults are a step.
+    # The right share, of all strategies and undone in all ways; not all faults are a step.
     faults = sum(row["failed"] + row["not_a_step"] for row in rows)
     forks = forks_in(found, "") + sum(row["not_a_step"] for row in rows)
     assert 0.2 < faults / forks < 0.6
     assert {(row["strategy"], row["recovery"]) for row in rows if row["failed"]} == {
-        (strategy, recovery.name) for strategy in STRATEGIES for recovery in forkstorm.Recovery
+        (strategy, recovery.name) for strategy in MEASURED for recovery in forkstorm.Recovery
     }
+    # Trees with few special VMAs, which SHARE does share.
+    shared = [work for key, work in found["work"].items() if key.startswith(SHARE)]
+    assert shared
+    assert not any(work["became_other"] or work["counts"]["records_copied"] for work in shared)
     assert any(row["not_a_step"] for row in rows)
     with forkstorm.connect(address) as client:
         wait_for(lambda: leaks_of(client.audit()) is not None)
@@ -248,8 +253,13 @@ def storm(
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env)
 
 
-def test_a_short_storm_from_end_to_end(tmp_path: Path, scratch: Path) -> None:
-    process = storm(["--seconds", "10"], tmp_path, scratch)
+@pytest.mark.parametrize(
+    ("strategies", "stormed"), [("both", list(STRATEGIES)), ("all", list(MEASURED))]
+)
+def test_a_short_storm_from_end_to_end(
+    tmp_path: Path, scratch: Path, strategies: str, stormed: list[str]
+) -> None:
+    process = storm(["--seconds", "10", "--strategy", strategies], tmp_path, scratch)
     out, err = process.communicate(timeout=120)
     assert process.returncode == 0, err.decode()
     lines = out.decode().splitlines()
@@ -262,8 +272,14 @@ def test_a_short_storm_from_end_to_end(tmp_path: Path, scratch: Path) -> None:
     assert [size["vma_count"] for size in summary["sizes"]] == list(VMA_COUNTS)
     assert summary["failures"] == 0
     assert summary["requests"] > 100
-    old, new = (summary["sizes"][-1]["strategies"][name]["core_ns_p50"] for name in STRATEGIES)
-    assert old > new > 0
+    largest = summary["sizes"][-1]["strategies"]
+    old, new, copy, share = (largest[name]["core_ns_p50"] for name in MEASURED)
+    assert old > new > copy > share > 0
+    assert set(summary["fit"]) == set(MEASURED)
+    assert all(size["shared"] for size in summary["sizes"])
+    assert summary["stormed"] == stormed
+    for layout in summary["layouts"]:
+        assert [name for name in MEASURED if layout["strategies"][name]["wire_ms_p50"]] == stormed
     names = {layout["name"] for layout in summary["layouts"]}
     assert names == {"bash", "chromium_renderer", "java17", "node", "python3", "self"}
     for name in ("t_of_n.png", "t_of_n.svg", "locust.html", "locust_stats.csv", "report.txt"):

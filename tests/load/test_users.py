@@ -9,10 +9,10 @@ from typing import Any
 
 import gevent
 import pytest
-from forkstorm import FaultSite, ForkFault, WorkCounts
+from forkstorm import FaultSite, ForkFault, ForkStrategy, WorkCounts
 from forkstorm.errors import NoMemory
 from forkstorm_load import options
-from forkstorm_load.figures import fault_figures
+from forkstorm_load.figures import console_table, fault_figures
 from forkstorm_load.options import StormOptions
 from forkstorm_load.plan import PING, Cell
 from forkstorm_load.recorder import CORE, PING_WIRE, WIRE, Recorder
@@ -38,6 +38,9 @@ UNPLANNED = FaultSite.TREE_NODE
 class FakeSpace:
     """A space that counts what is done to it and its descendants."""
 
+    # What forks become, whatever they are asked for.
+    becomes: ForkStrategy | None = None
+
     def __init__(self, log: list[str], fork_s: float = 0.0, fail: str = "") -> None:
         self.log, self._fork_s, self._fail = log, fork_s, fail
 
@@ -59,6 +62,7 @@ class FakeSpace:
             child=FakeSpace(self.log, self._fork_s, self._fail),
             timing=SimpleNamespace(core_ns=5000, lock_wait_ns=0),
             vma_count=21,
+            strategy=self.becomes or ForkStrategy.parse(strategy),
             work=WorkCounts(**work(strategy, 21)),
         )
 
@@ -162,6 +166,16 @@ def test_core_times_are_recorded_beside_the_wire() -> None:
     )
 
 
+def test_forks_that_became_another_strategy_are_counted() -> None:
+    space = FakeSpace([])
+    space.becomes = ForkStrategy.EXTENT_COPY
+    run = fake_run(space, "--levels", "1")
+    played(run)
+    ((key, work_sum),) = run.recorder.work.items()
+    assert (key, work_sum.forks, work_sum.became_other) == ("TREE_DUP|layout|1", 1, 1)
+    assert "1 became another" in console_table(run.recorder)
+
+
 def test_a_fork_that_was_to_fail_is_no_failure_and_made_again() -> None:
     log: list[str] = []
     site = ("--fault-site", "vma-record", "--fault-recovery", "immediate")
@@ -249,6 +263,7 @@ def test_an_open_loop_does_not_wait_for_answers() -> None:
         (("--levels", "0"), "--levels: 0 is less than 1"),
         (("--think-ms", "-1"), "--think-ms"),
         (("--pacing", "open", "--rate", "0"), "--rate"),
+        (("--strategy", "share,vfork"), "--strategy: no fork strategy 'vfork'"),
         (("--fault-rate", "1.5"), "--fault-rate: 1.5 is no share"),
     ],
 )
