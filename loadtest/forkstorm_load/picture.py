@@ -38,7 +38,7 @@ def draw(outcome: Outcome, folder: Path) -> list[Path]:
         for strategy in MEASURED:
             _strategy(axes, outcome, strategy, heights[strategy])
         if not outcome.valid:
-            axes.text(0.98, 0.02, "not valid: see the report", transform=axes.transAxes, ha="right")
+            axes.text(0.02, 0.94, "not valid: see the report", transform=axes.transAxes)
         paths = [folder / "t_of_n.png", folder / "t_of_n.svg"]
         for path in paths:
             figure.savefig(path, dpi=160)

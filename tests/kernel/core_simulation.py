@@ -144,6 +144,7 @@ class CoreSimulation:
             audit.allocated_nodes - audit.reachable_nodes,
             audit.page_table_count - audit.reachable_page_tables,
             audit.object_count - audit.reachable_objects,
+            audit.extent_blocks,
             audit.allocated_records,
             audit.reachable_page_tables,
             audit.charged_pages,

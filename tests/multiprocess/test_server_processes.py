@@ -20,7 +20,7 @@ import psutil
 import pytest
 from forkstorm.v1 import address_spaces_pb2, diagnostics_pb2
 
-from tests.rpc.calls import TREE_DUP, Api, request_id
+from tests.rpc.calls import EXTENT_COPY, SHARE, STRATEGIES, TREE_DUP, Api, request_id
 from tests.rpc.texts import many_vmas
 from tests.serving import Server, running_server
 
@@ -126,6 +126,49 @@ def test_a_killed_worker_is_started_again_and_nothing_is_lost() -> None:
         assert not again.diagnostics.Verify(diagnostics_pb2.VerifyRequest()).violations
         for api in (survivor, again):
             api.channel.close()
+
+
+def test_what_is_shared_outlives_the_worker_that_shared_it() -> None:
+    """The parent's worker is killed, the parent ends on the other: children have all they had."""
+    with running_server() as server:
+        survivor, victim = (Api(endpoint) for endpoint in server.endpoints)
+        text = many_vmas(421)
+        root = victim.create(text)
+        # A tree of single nodes, an extent, and what refers to them.
+        parents = [root, victim.fork(root, strategy=EXTENT_COPY).child]
+        children = [victim.fork(parent, strategy=SHARE) for parent in parents]
+        assert {child.strategy for child in children} == {SHARE}
+        grandchildren = [survivor.fork(c.child, strategy=SHARE).child for c in children]
+        told = survivor.diagnostics.GetServer(diagnostics_pb2.GetServerRequest())
+        os.kill(told.workers[1].pid, signal.SIGKILL)
+        for space in (*parents, *(child.child for child in children)):
+            survivor.exit(space)
+        # Whatever was given back is used for something else.
+        others = [survivor.fork(grandchildren[0], strategy=s).child for s in STRATEGIES * 3]
+        for other in others:
+            survivor.unmap(other, 0x1000_0000, 0x2000 * 100)
+        assert [survivor.maps_text(space) for space in grandchildren] == [text, text]
+        assert not survivor.diagnostics.Verify(diagnostics_pb2.VerifyRequest()).violations
+        for space in (*others, *grandchildren):
+            survivor.exit(space)
+        assert survivor.audit().extent_block_count == 0
+        for api in (survivor, victim):
+            api.channel.close()
+
+
+def test_storms_by_all_strategies_leave_nothing() -> None:
+    with running_server() as server:
+        with load(server):
+            time.sleep(1)
+        api = Api(server.endpoints[0])
+        assert wait_until(lambda: api.page().next_page_token == "")
+        for space in api.page(page_size=1000).address_spaces:
+            api.exit(space.mm_id)
+        assert api.leaks() == {}
+        audit = api.audit()
+        assert (audit.allocated_node_count, audit.allocated_record_count) == (0, 0)
+        assert audit.extent_block_count == 0
+        api.channel.close()
 
 
 def test_killed_again_and_again() -> None:
