@@ -78,7 +78,7 @@ def replayed(client: forkstorm.Client, recording: Recording, strategy: str) -> R
         return replay(parse(text), machine, Texts({0: start}, {0: final}))
 
 
-@pytest.mark.parametrize("strategy", ["bulk-insert", "tree-dup"])
+@pytest.mark.parametrize("strategy", ["bulk-insert", "tree-dup", "extent-copy", "share"])
 def test_results_and_final_maps_are_the_kernel_s(
     client: forkstorm.Client, recording: Recording, strategy: str
 ) -> None:
