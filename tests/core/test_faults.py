@@ -92,17 +92,21 @@ def fires(scene: Scene, strategy: Strategy, fault: ForkFault) -> bool:
     return False
 
 
-def test_every_cell_fires_or_is_no_step_of_its_strategy(mm: MemoryManager) -> None:
+def test_every_cell_fires_or_is_no_step_of_its_strategy(mm: MemoryManager, effort: int) -> None:
     """The matrix of docs/faults.md is what forks do, and what the rules say."""
     scene = made_scene(mm, "java17", inherited=True, sparse=True)
     assert scene.is_shared()
     ordinals = range(len(scene.areas))
     fired, ruled = {}, {}
+    rng = random.Random(1)
     for site, strategy, recovery in CELLS:
         faults = [ForkFault(site, ordinal, recovery) for ordinal in ordinals]
         cell = (site, strategy, recovery)
-        fired[cell] = any(fires(scene, strategy, fault) for fault in faults)
-        ruled[cell] = any(expected(scene, strategy, fault) for fault in faults)
+        firing = [fault for fault in faults if expected(scene, strategy, fault)]
+        ruled[cell] = bool(firing)
+        # The uncompiled core takes a millisecond per VMA: one that has to fire, and some others.
+        tried = faults if effort > 6 else [*firing[:1], *rng.sample(faults, 4)]
+        fired[cell] = any(fires(scene, strategy, fault) for fault in tried)
     assert page_matrix() == fired == ruled
 
 
