@@ -24,6 +24,8 @@ VM_READ, VM_WRITE, VM_EXEC, VM_SHARED = 0x1, 0x2, 0x4, 0x8
 VM_MAYREAD, VM_MAYWRITE, VM_MAYEXEC, VM_MAYSHARE = 0x10, 0x20, 0x40, 0x80
 VM_GROWSDOWN = 0x100
 VM_ACCOUNT = 0x100000
+# The protection key of execute-only memory, as in the core (vma.py); no text shows it.
+VM_PKEY = 1 << 32
 
 # The mnemonics of show_smap_vma_flags() and their bits in include/linux/mm.h (Linux 6.18, x86-64).
 _VM_FLAGS = {

@@ -6,6 +6,7 @@ import random
 import signal
 import time
 from multiprocessing.context import SpawnProcess
+from multiprocessing.synchronize import Event
 
 import pytest
 from forkstormd.core.arena import Arena, core_build
@@ -110,10 +111,37 @@ def test_a_killed_process_leaves_whole_trees(arena: Arena, mm: MemoryManager) ->
     assert audit.allocated_nodes >= audit.reachable_nodes
 
 
+def test_an_extent_that_a_dead_process_was_filling_comes_back(
+    arena: Arena, mm: MemoryManager
+) -> None:
+    parent = mm.create(SpaceParams(), runs_of_five(9000)).value
+    child = mm.fork(parent, Strategy.EXTENT_COPY).child
+    one = mm.audit().extent_blocks
+    mm.exit(child)
+    rng = random.Random(8)
+    for _ in range(8):
+        forking = spawn.Event()
+        worker = spawn.Process(
+            target=fork_on, args=(arena.path, parent, Strategy.EXTENT_COPY, forking), daemon=True
+        )
+        worker.start()
+        assert forking.wait(30)
+        time.sleep(rng.random() / 50)
+        os.kill(pid_of(worker), signal.SIGKILL)
+        worker.join(10)
+        # Whoever comes next takes over the dead process's lane.
+        MemoryManager(arena, 1).close()
+    # Lost is what was just being taken or given at that instant: never two of eight.
+    assert mm.audit().extent_blocks <= one
+    assert_sound(mm, parent)
+
+
 def test_a_wait_for_a_space_ends_at_the_deadline(arena: Arena, mm: MemoryManager) -> None:
     """A stopped process holds a space; another's call gives up when its time is over."""
     shared = [mm.create(SpaceParams(), runs_of_five(9000)).value]
-    worker = spawn.Process(target=fork_on, args=(arena.path, shared[0]), daemon=True)
+    worker = spawn.Process(
+        target=fork_on, args=(arena.path, shared[0], Strategy.BULK_INSERT), daemon=True
+    )
     worker.start()
     try:
         assert _stop_inside(pid_of(worker), mm, shared[0]), "never caught it inside a fork"
@@ -126,11 +154,13 @@ def test_a_wait_for_a_space_ends_at_the_deadline(arena: Arena, mm: MemoryManager
     assert maps(mm, mm.fork(shared[0], Strategy.TREE_DUP).child) == maps(mm, shared[0])
 
 
-def fork_on(path: str, mm_id: int) -> None:
+def fork_on(path: str, mm_id: int, strategy: Strategy, forking: Event | None = None) -> None:
     arena = Arena.attach(path)
     mm = MemoryManager(arena, 1)
     while True:
-        mm.repeat_fork(mm_id, Strategy.BULK_INSERT, 100)
+        mm.repeat_fork(mm_id, strategy, 100)
+        if forking is not None:
+            forking.set()
 
 
 def _stop_inside(pid: int, mm: MemoryManager, mm_id: int) -> bool:

@@ -3,8 +3,9 @@ from forkstormd.core.atomics cimport *
 from forkstormd.core.commit cimport *
 from forkstormd.core.operations cimport *
 from forkstormd.core.extents cimport in_extent
-from forkstormd.core.owning cimport extent_put, record_drop, tree_drop
+from forkstormd.core.owning cimport retired_drop_one, tree_drop
 from forkstormd.core.pages cimport pages_counted, pages_drop, pages_levels
+from forkstormd.core.retire cimport retired_index, retired_kind, retired_levels
 from forkstormd.core.space cimport *
 from libc.errno cimport ETIMEDOUT
 

@@ -35,8 +35,9 @@ if not cython.compiled:
     from forkstormd.core.extents import in_extent
     from forkstormd.core.layout import *
     from forkstormd.core.operations import *
-    from forkstormd.core.owning import extent_put, record_drop, tree_drop
+    from forkstormd.core.owning import retired_drop_one, tree_drop
     from forkstormd.core.pages import pages_counted, pages_drop, pages_levels
+    from forkstormd.core.retire import retired_index, retired_kind, retired_levels
     from forkstormd.core.space import *
 
     # Operations between two looks at the clock.
@@ -162,10 +163,8 @@ def mm_apply(task, batch, mm_id):
             or task.next.page_root != before.page_root
         ):
             space_commit(task)
-            extent_put(task, task.emptied)
         else:
             commit_undo(task, before)
-    task.emptied = 0
     space_unlock(task)
     task.done_ns = now_ns()
     return result
@@ -194,11 +193,8 @@ def _perform_one(task, batch, i):
         batch.failures += 1
         batch.is_full = task.limit == LIMIT_ARENA
     batch.performed = i + 1
-    if task.mas[0].root == 0 and task.next.extent != 0:
-        # As a commit would let go of it. There may be none again: what is built from here on is not
-        # copied from it.
-        task.emptied = task.next.extent
-        task.next.extent = task.next.extent_blocks = 0
+    # What is built from here on is not copied from the extent.
+    space_let_go(task)
     commit_between(task, task_next(task))
     return result
 
@@ -210,37 +206,27 @@ def _take_back(task, before):
     mas: MasP = task_mas(task, 0)
     state: StateP = task_next(task)
     i: cython.int
-    index: u32
-    levels: cython.int
     kind: cython.int
     if mas.root != before.root and before.root != 0 and not in_extent(task, before.root):
         ref_add(mem, before.root, 1)
     if state.page_root != before.page_root and before.page_root != 0:
         ref_add(mem, before.page_root, 1)
     for i in range(task.retired_count):
-        index = cython.cast(u32, task.retired[i] >> 32)
-        levels = (task.retired[i] >> 8) & 255
-        kind = task.retired[i] & 255
+        kind = retired_kind(task, i)
         if kind == DROP_SHELL:
-            _hold_below(task, index, levels)
+            _hold_below(task, retired_index(task, i), retired_levels(task, i))
         elif kind == DROP_TABLE_SHELL:
-            _hold_tables(task, index, levels)
+            _hold_tables(task, retired_index(task, i), retired_levels(task, i))
     if mas.root != before.root and mas.root != 0:
         tree_drop(task, mas.root, mas.height)
     if state.page_root != before.page_root and state.page_root != 0:
         pages_drop(task, state.page_root, pages_levels(state.task_size))
     for i in range(task.retired_count):
-        index = cython.cast(u32, task.retired[i] >> 32)
-        levels = (task.retired[i] >> 8) & 255
-        kind = task.retired[i] & 255
+        kind = retired_kind(task, i)
         if kind in (DROP_SHELL, DROP_TABLE_SHELL):
-            ref_add(mem, index, -1)
-        elif kind == DROP_NODE:
-            tree_drop(task, index, levels)
-        elif kind == DROP_TABLE:
-            pages_drop(task, index, levels)
+            ref_add(mem, retired_index(task, i), -1)
         else:
-            record_drop(task, index)
+            retired_drop_one(task, i)
     task.retired_count = 0
     commit_undo(task, before)
 

@@ -1,4 +1,5 @@
 from forkstormd.core.layout cimport *
+from forkstormd.core.retire cimport retired_index, retired_kind, retired_levels
 from forkstormd.core.atomics cimport *
 from forkstormd.core.extents cimport in_extent
 from forkstormd.core.heap cimport record_alloc, refill_records, record_free

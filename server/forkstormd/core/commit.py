@@ -32,6 +32,7 @@ if not cython.compiled:
     from forkstormd.core.extents import in_extent
     from forkstormd.core.heap import record_alloc, record_free
     from forkstormd.core.layout import *
+    from forkstormd.core.retire import retired_index, retired_kind, retired_levels
 
     OVERCOMMIT_GUESS = 0
     OVERCOMMIT_ALWAYS = 1
@@ -112,19 +113,17 @@ def _retired_pages(task, state):
 def _all_gone(task, domain, object):
     """_gone of all that earlier calls have retired, and of the extent that one has emptied."""
     sum: u64 = 0
-    i: u64
+    i: cython.int
     first: u32
     record: u32
-    index: u32
     kind: cython.int
     header: ExtentP
     for i in range(task.retired_before):
-        index = cython.cast(u32, task.retired[i] >> 32)
-        kind = task.retired[i] & 255
+        kind = retired_kind(task, i)
         if kind == DROP_RECORD:
-            sum += _gone(task, index, 0, domain, object)
+            sum += _gone(task, retired_index(task, i), 0, domain, object)
         elif kind == DROP_NODE:
-            sum += _gone(task, index, (task.retired[i] >> 8) & 255, domain, object)
+            sum += _gone(task, retired_index(task, i), retired_levels(task, i), domain, object)
     if task.emptied != 0 and task.mem.refs[task.emptied] == 0:
         header = extent_at(task.mem, task.emptied)
         first = task.emptied + EXTENT_UNITS + header.nodes * NODE_UNITS

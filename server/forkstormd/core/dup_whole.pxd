@@ -24,7 +24,6 @@ cdef int dup_extent(Task *task, State *parent, bint phases) noexcept nogil
 cdef int dup_share(Task *task, State *parent, bint phases) noexcept nogil
 
 cdef int _finish(Task *task, State *parent) noexcept nogil
-cdef bint _charge(Task *task, u64 pages) noexcept nogil
 cdef int _marked(Task *task) noexcept nogil
 cdef int _own_special(Task *task, u32 record) noexcept nogil
 cdef int _copy_tables(Task *task) noexcept nogil

@@ -117,7 +117,10 @@ def _finish(task, parent):
     child.stamp = task_stamp(task)
     child.keep_records = 0
     child.deferred_counts = 0
-    if task.fault.site != 0 or (charged > commit_free(state) and not _charge(task, charged)):
+    # What can be charged at once cannot fail at a single VMA.
+    if task.fault.site != 0 or (
+        charged > commit_free(state) and commit_charge(task, state, charged) != 0
+    ):
         result = _step_by_step(task)
     else:
         result = _marked(task)
@@ -126,11 +129,6 @@ def _finish(task, parent):
     if result == 0:
         retired_drop(task)
     return result
-
-
-def _charge(task, pages):
-    """Charge all that the parent has at once, if nothing can then fail by itself."""
-    return commit_charge(task, task_next(task), pages) == 0
 
 
 def _marked(task):

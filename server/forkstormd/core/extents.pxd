@@ -13,7 +13,7 @@ cdef u64 extent_blocks(u32 nodes, u64 records) noexcept nogil
 cdef u32 extent_alloc(Task *task, u32 nodes, u64 records) noexcept nogil
 cdef void extent_settle(Task *task) noexcept nogil
 cdef void extent_free(Task *task, u32 extent) noexcept nogil
-cdef void extent_revive(Task *task, bint published) noexcept nogil
+cdef void extent_revive(Task *task) noexcept nogil
 cdef u32 extent_root(Mem *mem, u32 extent) noexcept nogil
 
 # Inline, because every retired object is asked: in_extent and extent_use of extents.py.

@@ -22,8 +22,9 @@ of its first unit; objects inside have none). What it costs is room: a space tha
 everything still holds the extent that it began with.
 
 A lane's free extents are words that anybody may take by a compare-and-swap: heap_reclaim does,
-when there is no other memory. A lane writes down the extent it is filling (extent_pending) before
-it fills it, and forgets it once a space has it, so that a dead process's comes back at once.
+when there is no other memory. A lane writes down the extent that it is filling (extent_pending),
+so that a dead process's comes back at once. It does so once the extent is its own, and forgets it
+before it gives it to a space, or away: a death in between leaks, and never frees twice.
 
 Errors: 0 for no extent, where no run of free blocks is long enough.
 """
@@ -84,8 +85,9 @@ def extent_alloc(task, nodes, records):
 
 
 def extent_settle(task):
-    """The extent of extent_alloc belongs to a space now."""
+    """The extent of extent_alloc is about to become a space's."""
     task.lane.extent_pending = 0
+    barrier()
 
 
 def extent_free(task, extent):
@@ -95,6 +97,8 @@ def extent_free(task, extent):
     i: u32 = lane.extent_hint
     _k: u32
     old: u64
+    if lane.extent_pending >> 32 == extent:
+        extent_settle(task)
     for _k in range(EXTENT_CACHE):
         if load64(lane.extents[i]) == 0:
             break
@@ -105,8 +109,6 @@ def extent_free(task, extent):
     lane.extent_hint = i
     if old != 0:
         give_run(task.mem, old)
-    if lane.extent_pending >> 32 == extent:
-        lane.extent_pending = 0
     if word & LOW32 > SMALL_BLOCKS:
         _trim(task, i)
 
@@ -132,19 +134,11 @@ def _trim(task, last):
             give_run(mem, word)
 
 
-def extent_revive(task, published):
-    """What a dead owner of this lane was filling: free it, unless it is kept already or
-    `published`, which says that a space has it."""
-    lane: LaneP = task.lane
-    i: u32
-    if lane.extent_pending == 0:
-        return
-    for i in range(EXTENT_CACHE):
-        if load64(lane.extents[i]) >> 32 == lane.extent_pending >> 32:
-            published = True
-    if not published:
-        extent_free(task, cython.cast(u32, lane.extent_pending >> 32))
-    lane.extent_pending = 0
+def extent_revive(task):
+    """Free what a dead owner of this lane was filling."""
+    pending: u64 = task.lane.extent_pending
+    if pending != 0:
+        extent_free(task, cython.cast(u32, pending >> 32))
 
 
 def extent_root(mem, extent):

@@ -2,7 +2,6 @@ from libc.stdlib cimport calloc, free as c_free
 from forkstormd.core.layout cimport *
 from forkstormd.core.mutex cimport *
 from forkstormd.core.arena cimport Arena
-from forkstormd.core.atomics cimport load32, load64
 from forkstormd.core.extents cimport extent_revive
 from forkstormd.core.heap cimport heap_flush
 
@@ -19,7 +18,5 @@ cdef class Lanes:
     cdef Task *task(self, int index) noexcept nogil
     cdef int begin(self, object request, object labels) except -1
     cdef int claim_lanes(self, int lanes) except -1
-
-cdef bint _published(Mem *mem, u32 extent)
 
 cdef object work_of(Task *task)

@@ -16,7 +16,6 @@ from forkstormd.core.files import FileTable
 from forkstormd.core.types import FaultSite, ForkFailure, Work
 
 if not cython.compiled:
-    from forkstormd.core.atomics import load32, load64
     from forkstormd.core.extents import extent_revive
     from forkstormd.core.heap import heap_flush
     from forkstormd.core.layout import *
@@ -99,7 +98,7 @@ class Lanes:
                 task.mem = mem
                 task.lane = lane
                 task.lane_index = index
-                extent_revive(task, _published(mem, lane.extent_pending >> 32))
+                extent_revive(task)
                 self.idle.append(self.lane_count)
                 self.lane_count += 1
         finally:
@@ -176,19 +175,6 @@ def work_of(task):
         work.records_copied,
         work.entries_erased,
     )
-
-
-def _published(mem, extent):
-    """Whether a living space has this extent; O(spaces), for one that a process died with."""
-    slot: SlotP
-    index: u32
-    if extent == 0:
-        return False
-    for index in range(load32(mem.header.slot_high)):
-        slot = slot_at(mem, index)
-        if load64(slot.word) & 2 and state_at(slot, slot.word & 1).extent == extent:
-            return True
-    return False
 
 
 def _start_time(pid: object) -> int:

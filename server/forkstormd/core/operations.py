@@ -54,8 +54,8 @@ def mm_fork(task, mm_id, strategy, expires_ns, phases):
     if result != 0:
         slot_free(task, child)
         return result
-    task.value = space_publish(task, child, expires_ns)
     extent_settle(task)
+    task.value = space_publish(task, child, expires_ns)
     return 0
 
 

@@ -12,6 +12,7 @@ cdef u32 node_new(Mas *mas) noexcept nogil
 cdef int mas_room(Mas *mas) noexcept nogil
 cdef void mas_retire(Mas *mas, int kind, u32 index, int levels) noexcept nogil
 cdef void retired_drop(Task *task) noexcept nogil
+cdef void retired_drop_one(Task *task, int i) noexcept nogil
 cdef void record_release(Task *task, u32 record) noexcept nogil
 cdef void record_drop(Task *task, u32 record) noexcept nogil
 cdef void tree_drop(Task *task, u32 node, int levels) noexcept nogil

@@ -62,22 +62,23 @@ def mas_retire(mas, kind, index, levels):
 def retired_drop(task):
     """Drop what was retired; only after the commit."""
     i: cython.int
-    index: u32
-    levels: cython.int
-    kind: cython.int
     for i in range(task.retired_count):
-        index = cython.cast(u32, task.retired[i] >> 32)
-        levels = (task.retired[i] >> 8) & 255
-        kind = task.retired[i] & 255
-        if kind in (DROP_SHELL, DROP_TABLE_SHELL):
-            node_free(task, index)
-        elif kind == DROP_NODE:
-            tree_drop(task, index, levels)
-        elif kind == DROP_TABLE:
-            pages_drop(task, index, levels)
-        else:
-            record_drop(task, index)
+        retired_drop_one(task, i)
     task.retired_count = 0
+
+
+def retired_drop_one(task, i):
+    """Drop the i-th of the retired things."""
+    kind: cython.int = retired_kind(task, i)
+    index: u32 = retired_index(task, i)
+    if kind in (DROP_SHELL, DROP_TABLE_SHELL):
+        node_free(task, index)
+    elif kind == DROP_NODE:
+        tree_drop(task, index, retired_levels(task, i))
+    elif kind == DROP_TABLE:
+        pages_drop(task, index, retired_levels(task, i))
+    else:
+        record_drop(task, index)
 
 
 def record_release(task, record):

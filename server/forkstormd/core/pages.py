@@ -323,7 +323,8 @@ def pages_table(pages, addr):
 def pages_next_table(pages, addr):
     """The lowest address from addr on that has a PTE page over it, MAX_INDEX for none."""
     top: u64 = cython.cast(u64, 1) << level_shift(pages.levels)
-    return _seek(pages, 1, addr, top) if _seek(pages, 1, addr, top) < top else MAX_INDEX
+    at: u64 = _seek(pages, 1, addr, top)
+    return at if at < top else MAX_INDEX
 
 
 def pages_set(pages, addr, own, value):

@@ -18,6 +18,18 @@ if not cython.compiled:
         task.retired_max += more
         return 0
 
+    def retired_kind(task, i):
+        """What the i-th of the retired things is: a DROP_*."""
+        return task.retired[i] & 255
+
+    def retired_index(task, i):
+        """Where it lies."""
+        return task.retired[i] >> 32
+
+    def retired_levels(task, i):
+        """How many levels it has."""
+        return (task.retired[i] >> 8) & 255
+
 
 def retire_room(task):
     """Room for what any one store, or one change of pages, retires; 0 or -ENOMEM."""

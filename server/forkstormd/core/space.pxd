@@ -41,6 +41,7 @@ cdef u64 task_stamp(Task *task) noexcept nogil
 cdef int space_lock(Task *task, u64 mm_id) noexcept nogil
 cdef void space_unlock(Task *task) noexcept nogil
 cdef void space_begin(Task *task) noexcept nogil
+cdef void space_let_go(Task *task) noexcept nogil
 cdef void space_commit(Task *task) noexcept nogil
 cdef u64 space_publish(Task *task, u32 index, u64 expires_ns) noexcept nogil
 cdef int space_exit(Task *task, u64 mm_id) noexcept nogil

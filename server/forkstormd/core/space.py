@@ -141,19 +141,23 @@ def space_begin(task):
     copy_state(task_next(task), state_at(slot, slot.word & 1))
     task.charged_before = task.next.charged
     extent_use(task, task.next.extent, task.next.extent_blocks)
+    task.emptied = 0
     mas_init(mas, task, task.next.root, task.next.height)
     mas.stamp = task_stamp(task)
+
+
+def space_let_go(task):
+    """An empty space has no use for its extent any more, which goes with the commit."""
+    if task.mas[0].root == 0 and task.next.extent != 0:
+        task.emptied = task.next.extent
+        task.next.extent = task.next.extent_blocks = 0
 
 
 def space_commit(task):
     """Publish task.next with the tree in task.mas[0], then drop what it replaced."""
     slot: SlotP = slot_at(task.mem, task.slot_index)
     mas: MasP = task_mas(task, 0)
-    emptied: u32 = 0
-    if mas.root == 0:
-        # Nothing in the extent is of use any more.
-        emptied = task.next.extent
-        task.next.extent = task.next.extent_blocks = 0
+    space_let_go(task)
     task.next.root = mas.root
     task.next.height = mas.height
     task.next.version += 1
@@ -164,7 +168,7 @@ def space_commit(task):
     word_publish(slot, slot.word ^ 1)
     commit_settle(task, state_at(slot, 1 - (slot.word & 1)), task_next(task))
     retired_drop(task)
-    extent_put(task, emptied)
+    extent_put(task, task.emptied)
 
 
 def space_id(index, word):

@@ -24,6 +24,7 @@ cdef class TreeCheck:
     cdef u32 specials
     cdef u32 nodes
 
+    cdef bint inside(self, u64 index)
     cdef u64 node(self, u32 node, int levels, u64 low, u64 high, bint is_root) except? 0
     cdef u64 leaf(self, u32 node, u64 low, u64 high, bint is_root) except? 0
     cdef record(self, u32 record, u64 first, u64 last, bint special)

@@ -91,8 +91,7 @@ def _check_references(mm: object, check: object, roots: list, info: object) -> N
         return  # It has ended meanwhile.
     for index in sorted(walk.seen):
         # Objects of an extent have no owners of their own: the extent has.
-        inside = walk.extent <= index < walk.extent_end
-        expected = 2 if index in roots and not inside else 1
+        expected = 2 if index in roots and not walk.inside(index) else 1
         if owners[index] != expected:
             walk.wrong(index, f"has {owners[index]} owners, not {expected}")
 
@@ -149,7 +148,7 @@ class TreeCheck:
             return False
         if mem.free[block] & mask:
             self.wrong(index, "is reachable and free")
-        if self.extent <= index < self.extent_end:
+        if self.inside(index):
             kind = KIND_EXTENT
         if mem.kind[block] != kind:
             self.wrong(index, "lies in a block of the other kind")
@@ -176,10 +175,13 @@ class TreeCheck:
             if self.mem.free[block] != 0 or self.mem.kind[block] != KIND_EXTENT:
                 self.wrong(extent, f"block {block} is not in use for an extent")
 
+    def inside(self, index):
+        """Whether an object lies in the space's extent."""
+        return self.extent <= index < self.extent_end
+
     def leads_out(self, node: object, below: object) -> bool:
         """Whether a node of the extent leads to an object outside, which must never be."""
-        inside = self.extent <= node < self.extent_end
-        return inside and not self.extent <= below < self.extent_end
+        return self.inside(node) and not self.inside(below)
 
     def needs(self, start: object, end: object) -> bool:
         """Whether a VMA lies in [start, end). O(log VMAs)."""

@@ -22,6 +22,7 @@ cdef enum:
     STORES_PER_VMA = 5
     VMAS_PER_PAIR = 10
 
+cdef void _replace(Task *task, u32 record) noexcept nogil
 cdef u64 _random(u64 state) noexcept nogil
 cdef int _store_at(Task *task, u64 space, u64 where) noexcept nogil
 cdef int _pair_at(Task *task, u64 space, u64 where) noexcept nogil

@@ -88,6 +88,7 @@ def copy_ns(mm: object, mm_id: object, count: object) -> tuple:
     other: u32
     nodes: u32
     units: u64
+    compact: cython.bint
     stamp: u64
     began: u64
     try:
@@ -99,8 +100,9 @@ def copy_ns(mm: object, mm_id: object, count: object) -> tuple:
         stamp = task_stamp(task)
         nodes = tree_nodes(mem, state.root, state.height)
         units = cython.cast(u64, nodes) * NODE_UNITS + state.map_count
+        compact = tree_compact(state)
         other = state.extent
-        if not tree_compact(state):
+        if not compact:
             other = extent_alloc(task, nodes, state.map_count)
         with cython.nogil:
             for i in range(times):
@@ -109,7 +111,7 @@ def copy_ns(mm: object, mm_id: object, count: object) -> tuple:
                     result = -1
                     break
                 began = now_ns()
-                if tree_compact(state):
+                if compact:
                     copy_compact(mem, extent, state.extent, stamp)
                 else:
                     copy_walked(task, extent, state.root, state.height, stamp)
@@ -120,7 +122,7 @@ def copy_ns(mm: object, mm_id: object, count: object) -> tuple:
                 copy_units(mem.base, extent + EXTENT_UNITS, other + EXTENT_UNITS, units)
                 moved[i] = now_ns() - began
                 extent_free(task, extent)
-        if not tree_compact(state) and other != 0:
+        if not compact and other != 0:
             extent_free(task, other)
         space_unlock(task)
         if result != 0:
@@ -157,7 +159,6 @@ def _walk(mm: object, mm_id: object, count: object, stores: object) -> float:
     state: u64 = 88172645463325252
     found: u64 = 0
     record: u32
-    copy: u32
     began: u64
     ended: u64
     try:
@@ -182,15 +183,7 @@ def _walk(mm: object, mm_id: object, count: object, stores: object) -> float:
                 record = mas_find(mas, where)
                 found += record
                 if writing and heap_ensure(task, STORE_NODES, 8) == 0:
-                    copy = record_alloc(task)
-                    copy_record(task.mem.base, copy, record)
-                    mas_store(
-                        mas,
-                        mas.index,
-                        mas.last,
-                        copy,
-                        vma_special(record_at(task.mem, copy)),
-                    )
+                    _replace(task, record)
                     space_commit(task)
             ended = now_ns()
         space_unlock(task)
@@ -200,6 +193,14 @@ def _walk(mm: object, mm_id: object, count: object, stores: object) -> float:
     finally:
         task_end(task)
         manager.idle.append(index)
+
+
+def _replace(task, record):
+    """Store a copy of the record that the cursor stands at in its place; there is room."""
+    mas: MasP = task_mas(task, 0)
+    copy: u32 = record_alloc(task)
+    copy_record(task.mem.base, copy, record)
+    mas_store(mas, mas.index, mas.last, copy, vma_special(record_at(task.mem, copy)))
 
 
 def _random(state):
@@ -391,8 +392,6 @@ def _store_at(task, space, where):
     """Replace the record of the VMA at an address by a copy, as a call of its own; 0 or a negative
     errno."""
     mas: MasP = task_mas(task, 0)
-    record: u32
-    copy: u32
     result: cython.int = space_lock(task, space)
     if result != 0:
         return result
@@ -400,16 +399,7 @@ def _store_at(task, space, where):
     if heap_ensure(task, STORE_NODES, 8) != 0:
         result = task_fail(task, ENOMEM, FIELD_NONE, LIMIT_ARENA)
     else:
-        record = mas_find(mas, where)
-        copy = record_alloc(task)
-        copy_record(task.mem.base, copy, record)
-        mas_store(
-            mas,
-            mas.index,
-            mas.last,
-            copy,
-            vma_special(record_at(task.mem, copy)),
-        )
+        _replace(task, mas_find(mas, where))
         space_commit(task)
     space_unlock(task)
     return result

@@ -38,6 +38,7 @@ from forkstormd.core.types import TASK_SIZE, SpaceParams, VmaSpec
 from forkstormd.errors import Refusal, abort, invalid, limit_exceeded
 from forkstormd.maps_text import (
     VM_EXEC,
+    VM_PKEY,
     VM_READ,
     VM_SHARED,
     VM_WRITE,
@@ -52,8 +53,6 @@ from forkstormd.service.requests import STACK_GAP, encode_labels, expiry_of, par
 from forkstormd.service.state import Turn, WorkerState
 
 VMAS_MAX = 1 << 20
-# The protection key of execute-only memory, as in the core (vma.py).
-VM_PKEY = 1 << 32
 _HEAP, _STACK = b"[heap]", b"[stack]"
 # Where the stack pointer of a process lies at its start: below some bytes at the stack's end.
 _STACK_TOP_BYTES = 16
