@@ -20,6 +20,7 @@ from forkstorm_bench import (
     duplication,
     figures,
     mutation,
+    parallel,
     peers,
     plots,
     processes,
@@ -84,6 +85,11 @@ def stages(sizes: tuple[int, ...]) -> list[Stage]:
         Stage("the real fork", realfork.real_fork, 12.0),
         Stage("Python libraries", peers.peers, 15.0),
         Stage("two processes", processes.two_processes, 30.0),
+        Stage(
+            "one duplication by two processes",
+            partial(parallel.parallel, large=[n for n in parallel.LARGE if n in sizes]),
+            20.0,
+        ),
         Stage("RPCs", rpc.rpc, 45.0),
         Stage("batches", batches.batches, 6.0),
     ]
@@ -93,10 +99,10 @@ def derived(found: Figures) -> Figures:
     """What follows from figures of several stages."""
     more = duplication.fits(found)
     for n in spaces.SIZES:
-        parallel = number(found, f"parallel_dup_scaling.{n}")
+        shared_out = number(found, f"parallel_dup_scaling.{n}")
         copies = number(found, f"memcpy_two_process_scaling.{n}")
-        if parallel is not None and copies is not None:
-            more[f"parallel_dup_over_memcpy.{n}"] = parallel / copies
+        if shared_out is not None and copies is not None:
+            more[f"parallel_dup_over_memcpy.{n}"] = shared_out / copies
     return more
 
 

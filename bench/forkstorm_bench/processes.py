@@ -30,8 +30,8 @@ from forkstorm_bench.spaces import (
 
 # A piece of work; what it answers is how much it did.
 Piece = Callable[[], int]
-# Sizes whose bytes are copied: one that lies in a core's own cache, and one that lies in none.
-COPY_SIZES = (SMALL, 1_000_000)
+# Sizes whose bytes are copied: they lie in a core's own cache. Larger ones: parallel.py.
+COPY_SIZES = (SMALL,)
 NODES_PER_VMA = 0.1167
 # Forks between two looks at the clock.
 FORKS = 200

@@ -28,8 +28,13 @@ from forkstorm_bench.spaces import SMALL
 
 SERVICE = "/forkstorm.v1.AddressSpaces/"
 PAGE, PROT_READ, PRIVATE_ANONYMOUS = 4096, 1, 0x22
-# Forks of one RepeatFork; the call itself is then a small part.
-REPEATED_FORKS = 4000
+# Forks of one RepeatFork: some ten milliseconds, so that the call itself is a small part.
+REPEATED_FORKS = {
+    Strategy.BULK_INSERT: 4000,
+    Strategy.TREE_DUP: 4000,
+    Strategy.EXTENT_COPY: 40_000,
+    Strategy.SHARE: 40_000,
+}
 # Calls between two looks at the clock.
 CALLS = 20
 
@@ -100,11 +105,11 @@ class Wire:
         request = pb.RepeatForkRequest(
             mm_id=self.mm_id,
             strategies=[name_of(strategy)],
-            forks_per_strategy=REPEATED_FORKS,
+            forks_per_strategy=REPEATED_FORKS[strategy],
         )
         for _ in self.repeat(request.SerializeToString()):
             pass
-        return REPEATED_FORKS
+        return REPEATED_FORKS[strategy]
 
 
 def client_work(endpoint: str) -> dict[str, Piece]:

@@ -235,7 +235,13 @@ def _print_forks(
 ) -> None:
     forks = len(durations["wire"])
     printing.facts(
-        [("strategy", last.strategy.name), ("forks", forks), ("VMAs", last.vma_count)], to
+        [
+            ("strategy", last.strategy.name),
+            ("forks", forks),
+            ("VMAs", last.vma_count),
+            ("processes of the last", last.process_count),
+        ],
+        to,
     )
     printing.percentiles(durations, to)
     work = last.work
@@ -563,6 +569,10 @@ def server() -> None:
             ("strategies", " ".join(ForkStrategy(number).name for number in found.strategies)),
             ("clock_overhead_ns", found.clock_overhead_ns),
             *((field.name, getattr(limits, field.name)) for field in limits.DESCRIPTOR.fields),
+            *(
+                (f"parallel {field.name}", getattr(found.parallel_forks, field.name) or "never")
+                for field in found.parallel_forks.DESCRIPTOR.fields
+            ),
             ("CPU", f"{host.cpu_count} x {host.cpu_model}"),
             ("kernel", host.kernel),
             ("python", host.python),

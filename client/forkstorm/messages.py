@@ -124,6 +124,8 @@ class ForkResult(NamedTuple, Generic[Space]):
     phases: ForkPhases | None
     #: A retry got the first attempt's answer.
     replayed: bool
+    #: How many of the server's processes worked on it.
+    process_count: int
 
 
 class ForkBlock(NamedTuple):
@@ -131,7 +133,7 @@ class ForkBlock(NamedTuple):
 
     #: Index in the strategies asked for.
     strategy_index: int
-    #: The one asked for.
+    #: The one used in the end, as in ForkResult.
     strategy: ForkStrategy
     #: Counts the blocks of all strategies, from 0.
     block: int
@@ -243,6 +245,7 @@ def fork_result(reply: pb.ForkResponse, child: Space) -> ForkResult[Space]:
         reply.work,
         reply.phases if reply.HasField("phases") else None,
         reply.replayed,
+        reply.process_count or 1,
     )
 
 

@@ -48,6 +48,11 @@ def main() -> None:
     help="For forks that name none. [TREE_DUP]",
 )
 @click.option(
+    "--parallel-vmas",
+    metavar="auto|N",
+    help="Share forks of N VMAs and more out between idle workers; 0: never. [as measured]",
+)
+@click.option(
     "--arena-bytes",
     metavar="SIZE",
     help="Memory for spaces, e.g. 512MiB. [1 GiB, at most half of what is free]",

@@ -28,6 +28,8 @@ class WorkerConfig:
     cpus: list[int]
     threads: int
     default_strategy: int
+    #: From how many VMAs on forks are shared out; 0: never, None: as measured.
+    parallel_vmas: int | None
     max_message_bytes: int
     drain_seconds: float
 

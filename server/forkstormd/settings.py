@@ -6,7 +6,7 @@ Imports neither grpc nor the core, so `forkstormd --help` is quick.
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import ByteSize, Field, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -41,6 +41,8 @@ class Settings(BaseSettings):
     threads: int = Field(4, ge=2, le=16)
     pin: Literal["auto", "none"] = "auto"
     default_strategy: str = "TREE_DUP"
+    # From how many VMAs on forks are shared out between idle workers; 0: never.
+    parallel_vmas: Literal["auto"] | Annotated[int, Field(ge=0, lt=1 << 32)] = "auto"
     arena_bytes: ByteSize | None = Field(None, ge=4 << 20, le=224 << 30)
     arena_dir: Path = Path("/dev/shm")
     max_spaces: int = Field(65_536, ge=1, le=(1 << 20) - 1)

@@ -121,6 +121,7 @@ class Supervisor:
                 cpus=cpus,
                 threads=settings.threads,
                 default_strategy=settings.default_strategy_number,
+                parallel_vmas=None if settings.parallel_vmas == "auto" else settings.parallel_vmas,
                 max_message_bytes=int(settings.max_message_bytes),
                 drain_seconds=settings.drain_seconds,
             )
@@ -241,7 +242,8 @@ def _arena(settings: Settings) -> Iterator[Arena]:
         raise ArenaError(f"{folder} is no directory")
     _remove_stale(folder)
     name = f"{_ARENA_PREFIX}{os.getpid()}-{secrets.token_hex(4)}{_ARENA_SUFFIX}"
-    lanes = settings.workers * settings.threads + _LANES_SPARE
+    # A lane for every thread of a worker, one of which helps with the forks of others.
+    lanes = settings.workers * (settings.threads + 1) + _LANES_SPARE
     configured = None if settings.arena_bytes is None else int(settings.arena_bytes)
     capacity = default_capacity(str(folder), configured)
     if configured is not None and capacity < configured:

@@ -17,6 +17,7 @@ import os
 import signal
 import socket
 import sys
+import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
@@ -27,6 +28,7 @@ from forkstorm.v1.diagnostics_pb2_grpc import add_DiagnosticsServicer_to_server
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection
 
+from forkstormd import calibrate, registry
 from forkstormd.core.arena import Arena
 from forkstormd.core.errors import ArenaError
 from forkstormd.core.mm import MemoryManager
@@ -64,7 +66,8 @@ def main() -> None:
     except ArenaError as error:
         sys.exit(f"forkstormd worker {config.index}: {error}")
     with contextlib.closing(arena):
-        mm = MemoryManager(arena, config.threads)
+        # One lane more than calls have: the helper's.
+        mm = MemoryManager(arena, config.threads + 1)
         with contextlib.closing(mm):
             _serve(config, arena, mm, link)
 
@@ -93,6 +96,12 @@ def _serve(config: WorkerConfig, arena: Arena, mm: MemoryManager, link: socket.s
     # What exists now lives as long as the process: collections need not look at it again.
     gc.collect()
     gc.freeze()
+    # With the forks of other workers, while this one is idle.
+    helper = threading.Thread(target=mm.help, name="helper", daemon=True)
+    helper.start()
+    # One that is started again finds calls running, which it would measure.
+    if config.index == 0 and registry.restart_count(arena, 0) == 0:
+        calibrate.choose(mm, config.parallel_vmas if len(config.endpoints) > 1 else 0)
     with contextlib.suppress(OSError):
         link.sendall(READY)
     orphaned = _wait_for_end(config.supervisor_pid)
@@ -104,6 +113,8 @@ def _serve(config: WorkerConfig, arena: Arena, mm: MemoryManager, link: socket.s
     if not orphaned:
         time.sleep(_DRAIN_PAUSE_S)
     server.stop(_ORPHAN_GRACE_S if orphaned else config.drain_seconds).wait()
+    mm.stop_helping()
+    helper.join()
 
 
 def _wait_for_end(supervisor_pid: int) -> bool:

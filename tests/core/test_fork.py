@@ -152,7 +152,8 @@ def test_a_fork_past_its_deadline_leaves_nothing(mm: MemoryManager, strategy: St
 
 def test_repeat_fork_times_every_fork_and_leaves_nothing(mm: MemoryManager) -> None:
     parent = mm.create(SpaceParams(), runs_of_five(121)).value
-    durations, exit_ns, work = mm.repeat_fork(parent, Strategy.TREE_DUP, 5)
+    durations, exit_ns, work, used = mm.repeat_fork(parent, Strategy.TREE_DUP, 5)
+    assert used == Strategy.TREE_DUP
     assert len(durations) == 5
     assert all(durations)
     assert exit_ns > 0

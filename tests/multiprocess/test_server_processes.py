@@ -316,6 +316,7 @@ def test_the_ready_line_and_the_announcement() -> None:
         (["--arena-bytes", "1KiB"], "arena_bytes"),
         (["--arena-dir", "/nonexistent"], "/nonexistent"),
         (["--default-strategy", "vfork"], "vfork"),
+        (["--parallel-vmas", "some"], "parallel_vmas"),
     ],
 )
 def test_what_cannot_be_is_said_in_a_line(flags: list[str], says: str) -> None:

@@ -152,7 +152,7 @@ class ForkRequest(_message.Message):
     def __init__(self, request_id: _Optional[str] = ..., mm_id: _Optional[int] = ..., strategy: _Optional[_Union[_types_pb2.ForkStrategy, str]] = ..., labels: _Optional[_Mapping[str, str]] = ..., ttl_ns: _Optional[int] = ..., with_phases: bool = ..., fault: _Optional[_Union[_types_pb2.ForkFault, _Mapping]] = ...) -> None: ...
 
 class ForkResponse(_message.Message):
-    __slots__ = ("child", "strategy", "vma_count", "timing", "work", "phases", "replayed")
+    __slots__ = ("child", "strategy", "vma_count", "timing", "work", "phases", "replayed", "process_count")
     CHILD_FIELD_NUMBER: _ClassVar[int]
     STRATEGY_FIELD_NUMBER: _ClassVar[int]
     VMA_COUNT_FIELD_NUMBER: _ClassVar[int]
@@ -160,6 +160,7 @@ class ForkResponse(_message.Message):
     WORK_FIELD_NUMBER: _ClassVar[int]
     PHASES_FIELD_NUMBER: _ClassVar[int]
     REPLAYED_FIELD_NUMBER: _ClassVar[int]
+    PROCESS_COUNT_FIELD_NUMBER: _ClassVar[int]
     child: int
     strategy: _types_pb2.ForkStrategy
     vma_count: int
@@ -167,7 +168,8 @@ class ForkResponse(_message.Message):
     work: _types_pb2.WorkCounts
     phases: _types_pb2.ForkPhases
     replayed: bool
-    def __init__(self, child: _Optional[int] = ..., strategy: _Optional[_Union[_types_pb2.ForkStrategy, str]] = ..., vma_count: _Optional[int] = ..., timing: _Optional[_Union[_types_pb2.Timing, _Mapping]] = ..., work: _Optional[_Union[_types_pb2.WorkCounts, _Mapping]] = ..., phases: _Optional[_Union[_types_pb2.ForkPhases, _Mapping]] = ..., replayed: bool = ...) -> None: ...
+    process_count: int
+    def __init__(self, child: _Optional[int] = ..., strategy: _Optional[_Union[_types_pb2.ForkStrategy, str]] = ..., vma_count: _Optional[int] = ..., timing: _Optional[_Union[_types_pb2.Timing, _Mapping]] = ..., work: _Optional[_Union[_types_pb2.WorkCounts, _Mapping]] = ..., phases: _Optional[_Union[_types_pb2.ForkPhases, _Mapping]] = ..., replayed: bool = ..., process_count: _Optional[int] = ...) -> None: ...
 
 class ExitRequest(_message.Message):
     __slots__ = ("request_id", "mm_id", "labels")

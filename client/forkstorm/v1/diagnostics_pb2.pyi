@@ -68,7 +68,7 @@ class GetServerRequest(_message.Message):
     def __init__(self) -> None: ...
 
 class GetServerResponse(_message.Message):
-    __slots__ = ("version", "instance_id", "workers", "worker", "default_strategy", "strategies", "limits", "host", "core_build", "clock_overhead_ns")
+    __slots__ = ("version", "instance_id", "workers", "worker", "default_strategy", "strategies", "limits", "host", "core_build", "clock_overhead_ns", "parallel_forks")
     VERSION_FIELD_NUMBER: _ClassVar[int]
     INSTANCE_ID_FIELD_NUMBER: _ClassVar[int]
     WORKERS_FIELD_NUMBER: _ClassVar[int]
@@ -79,6 +79,7 @@ class GetServerResponse(_message.Message):
     HOST_FIELD_NUMBER: _ClassVar[int]
     CORE_BUILD_FIELD_NUMBER: _ClassVar[int]
     CLOCK_OVERHEAD_NS_FIELD_NUMBER: _ClassVar[int]
+    PARALLEL_FORKS_FIELD_NUMBER: _ClassVar[int]
     version: str
     instance_id: str
     workers: _containers.RepeatedCompositeFieldContainer[Worker]
@@ -89,7 +90,16 @@ class GetServerResponse(_message.Message):
     host: Host
     core_build: str
     clock_overhead_ns: float
-    def __init__(self, version: _Optional[str] = ..., instance_id: _Optional[str] = ..., workers: _Optional[_Iterable[_Union[Worker, _Mapping]]] = ..., worker: _Optional[int] = ..., default_strategy: _Optional[_Union[_types_pb2.ForkStrategy, str]] = ..., strategies: _Optional[_Iterable[_Union[_types_pb2.ForkStrategy, str]]] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., host: _Optional[_Union[Host, _Mapping]] = ..., core_build: _Optional[str] = ..., clock_overhead_ns: _Optional[float] = ...) -> None: ...
+    parallel_forks: ParallelForks
+    def __init__(self, version: _Optional[str] = ..., instance_id: _Optional[str] = ..., workers: _Optional[_Iterable[_Union[Worker, _Mapping]]] = ..., worker: _Optional[int] = ..., default_strategy: _Optional[_Union[_types_pb2.ForkStrategy, str]] = ..., strategies: _Optional[_Iterable[_Union[_types_pb2.ForkStrategy, str]]] = ..., limits: _Optional[_Union[Limits, _Mapping]] = ..., host: _Optional[_Union[Host, _Mapping]] = ..., core_build: _Optional[str] = ..., clock_overhead_ns: _Optional[float] = ..., parallel_forks: _Optional[_Union[ParallelForks, _Mapping]] = ...) -> None: ...
+
+class ParallelForks(_message.Message):
+    __slots__ = ("tree_dup_vmas", "extent_copy_vmas")
+    TREE_DUP_VMAS_FIELD_NUMBER: _ClassVar[int]
+    EXTENT_COPY_VMAS_FIELD_NUMBER: _ClassVar[int]
+    tree_dup_vmas: int
+    extent_copy_vmas: int
+    def __init__(self, tree_dup_vmas: _Optional[int] = ..., extent_copy_vmas: _Optional[int] = ...) -> None: ...
 
 class Worker(_message.Message):
     __slots__ = ("index", "endpoint", "pid", "rss_bytes", "restart_count", "cpu_seconds", "pinned_cpu")

@@ -28,7 +28,7 @@ if not cython.compiled:
 
     from forkstormd.core.atomics import *
     from forkstormd.core.layout import *
-    from forkstormd.core.layout import Extent, Header, Inner, Leaf, Record, Slot
+    from forkstormd.core.layout import Extent, Header, Inner, Job, Leaf, Part, Record, Slot
     from forkstormd.core.mutex import *
 
 MAGIC = int.from_bytes(b"FORKSTRM", "little")
@@ -86,6 +86,7 @@ def geometry(capacity_bytes: int, max_spaces: int, lanes: int, dedupe_entries: i
         sizes = {
             "lanes_at": lanes * LANE_STRIDE,
             "dedupe_at": dedupe_entries * DEDUPE_STRIDE,
+            "jobs_at": JOBS * JOB_STRIDE,
             "table_at": slots * SLOT_STRIDE + TABLE_CHUNK_BYTES,
             "files_at": FILES_MAX * FILE_STRIDE,
             "paths_at": PATHS_BYTES,
@@ -131,6 +132,15 @@ def _ram_pages() -> int:
     return kib // 4
 
 
+def _cache_bytes() -> int:
+    """The size of the third-level cache; 32 MiB where the system does not tell."""
+    try:
+        with open("/sys/devices/system/cpu/cpu0/cache/index3/size", encoding="ascii") as file:
+            return int(file.read().strip().removesuffix("K")) << 10
+    except (OSError, ValueError):
+        return 32 << 20
+
+
 def struct_sizes() -> dict:
     """Size in bytes of every struct in the arena, as this build lays them out."""
     if cython.compiled:
@@ -148,10 +158,13 @@ def struct_sizes() -> dict:
             "Lane": cython.sizeof(Lane),
             "FileEntry": cython.sizeof(FileEntry),
             "DedupeEntry": cython.sizeof(DedupeEntry),
+            "Part": cython.sizeof(Part),
+            "Job": cython.sizeof(Job),
             "Header": cython.sizeof(Header),
         }
     else:
         structs = (Leaf, Inner, Record, Extent, State, Slot, Lane, FileEntry, DedupeEntry, Header)
+        structs += (Part, Job)
         return {struct.__name__: ctypes.sizeof(struct) for struct in structs}
 
 
@@ -212,7 +225,7 @@ class Arena:
                 capacity_bytes // BLOCK_BYTES * BLOCK_BYTES, max_spaces, lanes, dedupe_entries
             )
             os.ftruncate(fd, places["block_max"] * BLOCK_BYTES)
-            # Header, lanes and dedupe table are used whole, so they are allocated now.
+            # Header, lanes, dedupe table and jobs are used whole, so they are allocated now.
             os.posix_fallocate(fd, 0, places["table_at"])
             arena._map_file(fd, places["block_max"] * BLOCK_BYTES)
             arena._format(places)
@@ -277,6 +290,9 @@ class Arena:
                 mem.base, mem.header.refs_at
             )
         mem.populated_blocks = mem.header.first_block
+        mem.stream_blocks = _cache_bytes() // 2 // BLOCK_BYTES
+        mem.helper_bits = 0
+        mem.helpers_max = len(os.sched_getaffinity(0)) - 1
         populate(mem.base, 0, mem.header.table_at)
         populate(mem.base, mem.header.table_at, mem.header.table_claimed)
 
@@ -303,6 +319,7 @@ class Arena:
         header.lanes_at = places["lanes_at"]
         header.table_at = places["table_at"]
         header.dedupe_at = places["dedupe_at"]
+        header.jobs_at = places["jobs_at"]
         header.files_at = places["files_at"]
         header.paths_at = places["paths_at"]
         header.paths_bytes = places["paths_bytes"]
@@ -315,7 +332,18 @@ class Arena:
         header.claimed_blocks = places["first_block"]
         header.ram_pages = _ram_pages()
         self._find_maps()
+        self._format_jobs()
         header.magic = MAGIC
+
+    def _format_jobs(self) -> None:
+        job: JobP
+        i: cython.int
+        part: cython.int
+        for i in range(JOBS):
+            job = job_at(self.mem, i)
+            mutex_init(job.lock)
+            for part in range(JOB_PARTS):
+                mutex_init(job_part(job, part).lock)
 
     def _accept(self, path: str, size: object) -> None:
         """Refuse what is no arena, or none of this layout, before anything is believed."""
@@ -375,6 +403,11 @@ class Arena:
     def build(self) -> str:
         """As core_build()."""
         return core_build()
+
+    def stream_from(self, nbytes: object) -> None:
+        """Let this process write copies of extents of more than so many bytes past the caches
+        (copying.py); half of the largest cache unless told. Results are the same."""
+        self.mem.stream_blocks = nbytes // BLOCK_BYTES
 
     def usage(self) -> dict:
         """Bytes and limits: claimed_bytes and free_bytes count the heap, free_bytes also what

@@ -1,6 +1,6 @@
 # C block: atomics on the fields that several processes change, copies, the clock, and
 # growing a file. atomics.py is the uncompiled side and documents what each does.
-from forkstormd.core.layout cimport u8, u32, u64, i64, Header, Mem, Slot, State, Record, DedupeEntry, Domain, FileEntry, Lane, SharedObject
+from forkstormd.core.layout cimport u8, u32, u64, i64, Header, Mem, Slot, State, Record, DedupeEntry, Domain, FileEntry, Job, Lane, SharedObject
 
 cdef extern from *:
     """
@@ -39,10 +39,20 @@ cdef extern from *:
     #define fs_word_publish(slot, w) __atomic_store_n(&(slot)->word, (uint64_t)(w), __ATOMIC_RELEASE)
     #define fs_claimed_publish(h, n) __atomic_store_n(&(h)->claimed_blocks, (uint32_t)(n), __ATOMIC_RELEASE)
     #define fs_entry_publish(e, s) __atomic_store_n(&(e)->state, (uint64_t)(s), __ATOMIC_RELEASE)
+    #define fs_job_publish(job, w) __atomic_store_n(&(job)->word, (uint64_t)(w), __ATOMIC_RELEASE)
     #define fs_barrier() __atomic_signal_fence(__ATOMIC_SEQ_CST)
     static inline int fs_cas64(uint64_t *p, uint64_t old, uint64_t wanted) {
         return __atomic_compare_exchange_n(p, &old, wanted, 0, __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE);
     }
+    static inline uint32_t fs_claim_part(uint64_t *claimed, uint32_t count, int last) {
+        uint64_t old = __atomic_load_n(claimed, __ATOMIC_ACQUIRE);
+        do {
+            if ((uint32_t)old + (uint32_t)(old >> 32) >= count) return count;
+        } while (!__atomic_compare_exchange_n(claimed, &old, old + (last ? 1ull << 32 : 1), 0,
+                                              __ATOMIC_ACQ_REL, __ATOMIC_ACQUIRE));
+        return last ? count - 1 - (uint32_t)(old >> 32) : (uint32_t)old;
+    }
+    #define fs_job_claim(job, count, last) fs_claim_part(&(job)->claimed, (count), (last))
     #define fs_extent_swap(lane, i, old, wanted) fs_cas64(&(lane)->extents[i], (old), (wanted))
     #define fs_free_take(mem, b, old, wanted) fs_cas64(&(mem)->free[b], (old), (wanted))
     /* Vectors, because gcc makes `rep movsq` of a memcpy of so many bytes, which takes its time to
@@ -108,6 +118,8 @@ cdef extern from *:
     void word_publish "fs_word_publish"(Slot *slot, u64 word) noexcept nogil
     void claimed_publish "fs_claimed_publish"(Header *header, u32 blocks) noexcept nogil
     void entry_publish "fs_entry_publish"(DedupeEntry *entry, u64 state) noexcept nogil
+    u32 job_claim "fs_job_claim"(Job *job, u32 count, bint last) noexcept nogil
+    void job_publish "fs_job_publish"(Job *job, u64 word) noexcept nogil
     void barrier "fs_barrier"() noexcept nogil
     void copy_node "fs_copy_node"(char *base, u32 to, u32 source) noexcept nogil
     void copy_record "fs_copy_record"(char *base, u32 to, u32 source) noexcept nogil

@@ -148,6 +148,20 @@ def entry_publish(entry: Any, state: int) -> None:
     entry.state = state
 
 
+def job_claim(job: Any, count: int, last: bool) -> int:
+    """Claim the first or the last part of `count` that nobody has claimed; its number, or count."""
+    first: int = job.claimed & 0xFFFF_FFFF
+    back: int = job.claimed >> 32
+    if first + back >= count:
+        return count
+    job.claimed += 1 << 32 if last else 1
+    return count - 1 - back if last else first
+
+
+def job_publish(job: Any, word: int) -> None:
+    job.word = word
+
+
 def barrier() -> None:
     """Keeps the compiler from moving stores across: a process may be killed here."""
 

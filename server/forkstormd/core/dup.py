@@ -22,6 +22,10 @@ the page tables. A VMA without anonymous memory has its page tables left out, si
 build them again (vma_needs_copy). Copying page tables is timed apart (task.pages_ns), and so are
 the subtree counts, which no kernel keeps (tree_seal).
 
+A TREE_DUP of many VMAs, and an EXTENT_COPY, may be done by several processes (jobs.py), and
+gives the same. BULK_INSERT is sequential by nature: each store goes behind the last one, into the
+node which that has filled.
+
 Any of these steps may fail, for want of memory or because task.fault says so; then undo.py
 leaves what was there before, and task.failure tells where it happened.
 
@@ -34,15 +38,19 @@ if not cython.compiled:
     from errno import EAGAIN, EINVAL, ENOMEM
 
     from forkstormd.core.atomics import *
+    from forkstormd.core.clone import tree_clone
     from forkstormd.core.commit import *
     from forkstormd.core.dup_vma import *
     from forkstormd.core.dup_whole import dup_extent, dup_share, too_special
-    from forkstormd.core.heap import heap_ensure, node_free, record_alloc
+    from forkstormd.core.extents import extent_use
+    from forkstormd.core.heap import record_alloc
+    from forkstormd.core.jobs import *
     from forkstormd.core.layout import *
     from forkstormd.core.maple import *
     from forkstormd.core.objects import object_get
     from forkstormd.core.owning import *
     from forkstormd.core.pages import *
+    from forkstormd.core.parts import *
     from forkstormd.core.store import *
     from forkstormd.core.undo import *
     from forkstormd.core.vma import (
@@ -52,11 +60,6 @@ if not cython.compiled:
         vma_pages,
         vma_special,
     )
-
-    BULK_INSERT = 1
-    TREE_DUP = 2
-    EXTENT_COPY = 3
-    SHARE = 4
 
 
 def dup_mmap(task, parent, strategy, stamp, phases):
@@ -72,6 +75,7 @@ def dup_mmap(task, parent, strategy, stamp, phases):
     result: cython.int
     task.strategy = strategy
     task.tree = TREE_OWN
+    task.processes = 0
     task.next.page_root = 0
     task.next.page_tables = task.next.touched_pages = 0
     task.next.extent = task.next.extent_blocks = 0
@@ -94,16 +98,17 @@ def dup_mmap(task, parent, strategy, stamp, phases):
             result = dup_extent(task, parent, phases)
             if result == -EAGAIN:
                 task.strategy = TREE_DUP
-                result = _tree_dup(task, old, child, phases)
+                result = _tree_dup_together(task, parent, old, child, phases)
         elif task.strategy == BULK_INSERT:
             result = _bulk_insert(task, old, child, phases)
         elif task.strategy == TREE_DUP:
-            result = _tree_dup(task, old, child, phases)
+            result = _tree_dup_together(task, parent, old, child, phases)
         else:
             result = -EINVAL
     if result != 0:
         return result
     task.filled_ns = now_ns()
+    task.processes = max(task.processes, 1)
     if child.deferred_counts and child.height > 1:
         tree_seal(task.mem, child.root, child.height)
     if phases:
@@ -223,53 +228,6 @@ def _bulk_insert(task, old, child, phases):
     return result
 
 
-def _clone(child, node, levels):
-    """Clone a subtree, depth first; 0 when memory ran out, and then nothing is left of it."""
-    task: TaskP = child.task
-    mem: MemP = task.mem
-    inner: InnerP
-    below: u32
-    offset: cython.int
-    copy: u32
-    # As the kernel does, a node's children are asked for together: no half-cloned level.
-    if heap_ensure(task, INNER_SLOTS + 1, 0) != 0:
-        return 0
-    if levels == 1 and task.fault.site == FAULT_TREE_NODE and _leaf_fails(task, node):
-        return 0
-    copy = node_new(child)
-    copy_node(mem.base, copy, node)
-    inner = inner_at(mem, copy)
-    inner.stamp = child.stamp
-    task.work.slots_written += inner.end + 1
-    if levels > 1:
-        for offset in range(inner.end + 1):
-            below = _clone(child, inner.slot[offset], levels - 1)
-            if below == 0:
-                _release_clone(task, copy, levels, offset)
-                return 0
-            inner.slot[offset] = below
-    return copy
-
-
-def _leaf_fails(task, leaf):
-    """Whether the VMA that is to fail lies in this leaf; counts VMAs in task.failure.ordinal."""
-    task.failure.ordinal += leaf_records(leaf_at(task.mem, leaf), LEAF_SLOTS)
-    return task.failure.ordinal > task.fault.ordinal
-
-
-def _release_clone(task, node, levels, built):
-    """Give back a clone of which the first `built` slots are cloned too; its records are the
-    parent's and stay."""
-    inner: InnerP = inner_at(task.mem, node)
-    offset: u32
-    if levels > 1:
-        for offset in range(built):
-            _release_clone(
-                task, inner.slot[offset], levels - 1, inner_at(task.mem, inner.slot[offset]).end + 1
-            )
-    node_free(task, node)
-
-
 def _tree_dup(task, old, child, phases):
     mem: MemP = task.mem
     vma: RecordP
@@ -284,7 +242,7 @@ def _tree_dup(task, old, child, phases):
     tables: cython.bint = task_pages(task, 0).root != 0
     result: cython.int = 0
     task.failure.ordinal = 0
-    child.root = _clone(child, old.root, old.height)
+    child.root = tree_clone(child, old.root, old.height)
     if child.root == 0:
         task.failure.site = FAULT_TREE_NODE
         return fork_failed(task, fault_at if task.failure.ordinal > fault_at else 0, 0)
@@ -328,12 +286,98 @@ def _tree_dup(task, old, child, phases):
     return result
 
 
-def tree_seal(mem, node, levels):
-    """Make the subtree counts of every inner node exact; O(nodes). Returns the nodes counted."""
-    inner: InnerP = inner_at(mem, node)
-    offset: cython.int
-    if levels > 2:
-        for offset in range(inner.end + 1):
-            tree_seal(mem, inner.slot[offset], levels - 1)
-    inner_recount(mem, inner, levels == 2)
-    return inner.nodes
+def _tree_dup_together(task, parent, old, child, phases):
+    """_tree_dup, with the help of other processes where no VMA can fail by itself and there is no
+    page table to copy."""
+    state: StateP = task_next(task)
+    result: cython.int
+    if (
+        task.fault.site != 0
+        or task_pages(task, 0).root != 0
+        or not jobs_wanted(task, TREE_DUP, parent.map_count)
+        or fork_late(task, 0)
+        or (parent.charged > commit_free(state) and commit_charge(task, state, parent.charged) != 0)
+    ):
+        return _tree_dup(task, old, child, phases)
+    if not _parts_together(task, parent, child, phases):
+        commit_undo(task, state)
+        return _tree_dup(task, old, child, phases)
+    # Counts are exact from here on, and all that the tree has is the child's.
+    child.height = parent.height
+    child.deferred_counts = 0
+    child.keep_records = 0
+    task.work.records_copied = parent.map_count
+    result = _undo_marked(task, child, 0) if fork_late(task, 0) else _marked(task, child)
+    if result == 0:
+        retired_drop(task)
+    return result
+
+
+def _parts_together(task, parent, child, phases):
+    """Build child.root in parts, with other processes; False, and nothing is built, where that
+    cannot be."""
+    index: cython.int = job_begin(task, PART_CLONE, parent, child.stamp)
+    job: JobP
+    result: cython.bint = False
+    if index < 0:
+        return False
+    job = job_at(task.mem, index)
+    if parts_cut(task, job, parent.root, parent.height, 0) != 0:
+        parts_drop(task, job)
+    else:
+        if phases:
+            task.prepared_ns = now_ns()
+        if job_run(task, index) != 0:
+            return False
+        child.root = job.top[0]
+        result = parts_link(task, job)
+        if not result:
+            child.root = 0
+            task.processes = 0
+    job_end(task, index)
+    # That was the parent's, while its reference was given up.
+    extent_use(task, 0, 0)
+    return result
+
+
+def _marked(task, child):
+    """What a fork does for the VMAs that it treats specially, in a tree of copies that hold
+    nothing yet. 0, or -ENOMEM with nothing left of the child."""
+    vma: RecordP
+    object: u32
+    end: u64
+    record: u32 = mas_find_special(child, 0)
+    while record != 0:
+        vma = record_at(task.mem, record)
+        end = vma.end
+        if vma.flags & VM_DONTCOPY:
+            object = vma.object
+            vma.object = 0
+            if mas_store(child, vma.start, end - 1, 0, 0) != 0:
+                vma.object = object
+                task.failure.site = FAULT_DONTCOPY_ERASE
+                return _undo_marked(task, child, vma.start)
+            if vma.flags & VM_ACCOUNT:
+                # It was charged with the rest.
+                commit_uncharge(task, task_next(task), vma_pages(vma))
+            leave_out(task, vma)
+            task.work.records_copied -= 1
+        elif vma.object != 0:
+            object_get(task, vma.object)
+        record = mas_find_special(child, end)
+    return 0
+
+
+def _undo_marked(task, child, failing):
+    """The fork fails at the VMA that starts at `failing`; those from there on hold nothing yet."""
+    ordinal: u64 = mas_rank(task_mas(task, 0), failing)
+    result: cython.int
+    vma: RecordP
+    record: u32 = mas_find_special(child, failing)
+    while record != 0:
+        vma = record_at(task.mem, record)
+        vma.object = 0
+        record = mas_find_special(child, vma.end)
+    result = fork_failed(task, ordinal, ordinal - task.work.entries_erased)
+    dup_undo(task, child, task.fault.recovery, MAX_INDEX)
+    return result

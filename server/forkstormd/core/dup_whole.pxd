@@ -5,10 +5,12 @@ from forkstormd.core.copying cimport *
 from forkstormd.core.dup_vma cimport *
 from forkstormd.core.extents cimport *
 from forkstormd.core.heap cimport record_alloc, refill_records, record_free
+from forkstormd.core.jobs cimport *
 from forkstormd.core.maple cimport *
 from forkstormd.core.objects cimport object_get
 from forkstormd.core.owning cimport *
 from forkstormd.core.pages cimport *
+from forkstormd.core.parts cimport *
 from forkstormd.core.placement cimport PMD_BYTES
 from forkstormd.core.space cimport task_stamp
 from forkstormd.core.store cimport *
@@ -23,6 +25,8 @@ cdef bint too_special(Task *task, State *parent) noexcept nogil
 cdef int dup_extent(Task *task, State *parent, bint phases) noexcept nogil
 cdef int dup_share(Task *task, State *parent, bint phases) noexcept nogil
 
+cdef void _copy_alone(Task *task, State *parent, u32 extent) noexcept nogil
+cdef u32 _copy_together(Task *task, State *parent, u32 extent) noexcept nogil
 cdef int _finish(Task *task, State *parent) noexcept nogil
 cdef int _marked(Task *task) noexcept nogil
 cdef int _own_special(Task *task, u32 record) noexcept nogil

@@ -31,11 +31,13 @@ if not cython.compiled:
     from forkstormd.core.dup_vma import *
     from forkstormd.core.extents import *
     from forkstormd.core.heap import record_alloc, record_free
+    from forkstormd.core.jobs import *
     from forkstormd.core.layout import *
     from forkstormd.core.maple import *
     from forkstormd.core.objects import object_get
     from forkstormd.core.owning import *
     from forkstormd.core.pages import *
+    from forkstormd.core.parts import *
     from forkstormd.core.placement import PMD_BYTES
     from forkstormd.core.space import task_stamp
     from forkstormd.core.store import *
@@ -70,10 +72,12 @@ def dup_extent(task, parent, phases):
         return -EAGAIN
     if phases:
         task.prepared_ns = now_ns()
-    if tree_compact(parent):
-        copy_compact(mem, extent, parent.extent, child.stamp)
-    else:
-        copy_walked(task, extent, parent.root, parent.height, child.stamp)
+    if jobs_wanted(task, EXTENT_COPY, parent.map_count):
+        extent = _copy_together(task, parent, extent)
+    if extent != 0 and task.processes == 0:
+        _copy_alone(task, parent, extent)
+    if extent == 0:
+        return -EAGAIN
     task.tree = TREE_EXTENT
     task.next.extent = extent
     task.next.extent_blocks = extent_at(mem, extent).blocks
@@ -87,6 +91,43 @@ def dup_extent(task, parent, phases):
         dup_undo(task, child, RECOVER_TREE_END, 0)
         return result
     return _finish(task, parent)
+
+
+def _copy_alone(task, parent, extent):
+    stamp: u64 = task.mas[1].stamp
+    if tree_compact(parent):
+        copy_compact(task.mem, extent, parent.extent, stamp)
+    else:
+        copy_walked(task, extent, parent.root, parent.height, stamp)
+
+
+def _copy_together(task, parent, extent):
+    """Copy the parent's tree with the help of other processes, which task.processes counts. 0 of
+    them where there was nothing to share out, or somebody who took part was stopped; then the copy
+    goes to the extent that is the answer, another one if need be (0: there is none)."""
+    mem: MemP = task.mem
+    compact: cython.bint = tree_compact(parent)
+    nodes: u32 = extent_at(mem, extent).nodes
+    job: JobP
+    result: cython.int
+    index: cython.int = job_begin(
+        task, PART_MOVE if compact else PART_COPY, parent, task.mas[1].stamp
+    )
+    if index < 0:
+        return extent
+    job = job_at(mem, index)
+    job_fill(task, index)
+    if compact:
+        copy_parts(mem, extent, parent.extent)
+        result = parts_move(job, nodes, parent.map_count)
+    else:
+        result = parts_cut(task, job, parent.root, parent.height, extent)
+    if result == 0 and job_run(task, index) != 0:
+        return extent_alloc(task, nodes, parent.map_count)
+    job_end(task, index)
+    if result != 0:
+        extent_one_part(mem, extent)
+    return extent
 
 
 def dup_share(task, parent, phases):

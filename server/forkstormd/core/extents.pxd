@@ -11,6 +11,7 @@ cdef enum:
 
 cdef u64 extent_blocks(u32 nodes, u64 records) noexcept nogil
 cdef u32 extent_alloc(Task *task, u32 nodes, u64 records) noexcept nogil
+cdef void extent_one_part(Mem *mem, u32 extent) noexcept nogil
 cdef void extent_settle(Task *task) noexcept nogil
 cdef void extent_free(Task *task, u32 extent) noexcept nogil
 cdef void extent_revive(Task *task) noexcept nogil

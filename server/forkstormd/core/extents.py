@@ -76,12 +76,18 @@ def extent_alloc(task, nodes, records):
     header.nodes = nodes
     header.records = records
     header.objects = 0
-    header.part_count = 1
-    header.part_nodes[0] = nodes
-    header.part_leaves[0] = 0
+    extent_one_part(task.mem, extent)
     barrier()
     task.lane.extent_pending = word
     return extent
+
+
+def extent_one_part(mem, extent):
+    """Make all nodes of an extent one part, whose leaves are not counted yet."""
+    header: ExtentP = extent_at(mem, extent)
+    header.part_count = 1
+    header.part_nodes[0] = header.nodes
+    header.part_leaves[0] = 0
 
 
 def extent_settle(task):

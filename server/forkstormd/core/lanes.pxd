@@ -4,6 +4,7 @@ from forkstormd.core.mutex cimport *
 from forkstormd.core.arena cimport Arena
 from forkstormd.core.extents cimport extent_revive
 from forkstormd.core.heap cimport heap_flush
+from forkstormd.core.jobs cimport jobs_reap
 
 cdef class Lanes:
     cdef readonly Arena arena
@@ -14,6 +15,7 @@ cdef class Lanes:
     cdef int task_count
     cdef list idle
     cdef bint is_open
+    cdef bint stopping
 
     cdef Task *task(self, int index) noexcept nogil
     cdef int begin(self, object request, object labels) except -1

@@ -18,6 +18,7 @@ from forkstormd.core.types import FaultSite, ForkFailure, Work
 if not cython.compiled:
     from forkstormd.core.extents import extent_revive
     from forkstormd.core.heap import heap_flush
+    from forkstormd.core.jobs import jobs_reap
     from forkstormd.core.layout import *
     from forkstormd.core.layout import Task
     from forkstormd.core.mutex import *
@@ -60,6 +61,7 @@ class Lanes:
             self.tasks = [Task() for _ in range(lanes)]
         self.task_count = lanes
         self.is_open = True
+        self.stopping = False
         self.claim_lanes(lanes)
 
     def __dealloc__(self) -> None:
@@ -99,6 +101,7 @@ class Lanes:
                 task.lane = lane
                 task.lane_index = index
                 extent_revive(task)
+                jobs_reap(task)
                 self.idle.append(self.lane_count)
                 self.lane_count += 1
         finally:

@@ -39,7 +39,7 @@ cdef extern from *:
     u64 GENERATION_MAX "FS_GENERATION_MAX"
 
 cdef enum:
-    LAYOUT_VERSION = 3
+    LAYOUT_VERSION = 4
     UNIT_BYTES = 64
     NODE_BYTES = 256
     NODE_UNITS = 4
@@ -93,6 +93,14 @@ cdef enum:
     EXTENT_UNITS = 16
     EXTENT_PARTS = 124
     EXTENT_CACHE = 16
+    JOBS = 4
+    JOB_PARTS = 123
+    JOB_TOPS = 64
+    JOB_STRIDE = 24256
+    BULK_INSERT = 1
+    TREE_DUP = 2
+    EXTENT_COPY = 3
+    SHARE = 4
     TREE_OWN = 0
     TREE_EXTENT = 1
     TREE_SHARED = 2
@@ -204,6 +212,40 @@ cdef struct State:
     u64 result
     u32 extent
     u32 extent_blocks
+
+cdef struct Part:
+    u64 lock[8]
+    u64 low
+    u64 high
+    u64 slots_written
+    u32 node
+    u32 levels
+    u32 leaf
+    u32 inner
+    u32 record
+    u32 nodes
+    u32 records
+    u32 link
+    u32 offset
+    u32 result
+    u32 done
+    u32 lane
+    u64 unused[7]
+
+cdef struct Job:
+    u64 lock[8]
+    u64 word
+    u64 claimed
+    u64 stamp
+    u64 extent
+    u32 kind
+    u32 part_count
+    u32 top_count
+    u32 held
+    State source
+    u32 top[64]
+    u64 unused[7]
+    Part part[123]
 
 cdef struct Slot:
     u64 word
@@ -317,6 +359,9 @@ cdef struct Header:
     u64 counter[256]
     u64 answer_nodes
     u64 answer_hand
+    u64 jobs_at
+    u32 jobs_posted
+    u32 parallel_vmas[5]
 
 cdef struct Piece:
     u32 next
@@ -330,6 +375,9 @@ cdef struct Mem:
     u8 *kind
     u32 *refs
     u32 populated_blocks
+    u32 stream_blocks
+    u32 helper_bits
+    int helpers_max
     int fd
 
 cdef struct WorkCount:
@@ -371,6 +419,7 @@ cdef struct Copying:
     u32 inner
     u32 record
     int ahead
+    int stream
 
 cdef struct Pages:
     Task *task
@@ -468,6 +517,7 @@ cdef struct Task:
     u64 hidden
     u64 retired_before
     u32 emptied
+    u32 processes
 
 cdef struct BatchWords:
     u8 *kinds
@@ -489,6 +539,8 @@ ctypedef Inner *InnerP
 ctypedef Record *RecordP
 ctypedef Extent *ExtentP
 ctypedef Copying *CopyingP
+ctypedef Part *PartP
+ctypedef Job *JobP
 ctypedef Table *TableP
 ctypedef Strip *StripP
 ctypedef SharedObject *SharedObjectP
@@ -563,6 +615,17 @@ cdef inline DedupeEntry *dedupe_at(Mem *mem, u32 entry) noexcept nogil:
 cdef inline FileEntry *file_entry_at(Mem *mem, u32 file) noexcept nogil:
     check(file - 1 < mem.header.file_max)
     return <FileEntry *>(mem.base + mem.header.files_at + <u64>(file - 1) * FILE_STRIDE)
+
+cdef inline Job *job_at(Mem *mem, u32 job) noexcept nogil:
+    check(job < JOBS)
+    return <Job *>(mem.base + mem.header.jobs_at + <u64>job * JOB_STRIDE)
+
+cdef inline Part *job_part(Job *job, u32 part) noexcept nogil:
+    check(part < JOB_PARTS)
+    return &job.part[part]
+
+cdef inline State *job_source(Job *job) noexcept nogil:
+    return &job.source
 
 cdef inline State *state_at(Slot *slot, int copy) noexcept nogil:
     return &slot.state[copy]

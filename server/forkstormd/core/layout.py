@@ -9,7 +9,8 @@ Everything in shared memory is found by an index in units of 64 bytes from the s
 the file, never by a pointer; index 0 (the header) means "none". Ranges inside the core
 are inclusive, [index, last], as in the kernel's maple tree; the API above is half-open.
 
-    Header | lanes | slot table | dedupe | files | paths | free map | kinds | refcounts | heap
+    Header | lanes | dedupe | jobs | slot table | files | paths | free map | kinds | refcounts |
+    heap
 
 Nodes (256 bytes, four units, naturally aligned):
 
@@ -44,7 +45,7 @@ def _words(*names: str) -> list[tuple[str, type[ctypes.c_uint64]]]:
 MAX_INDEX = 0xFFFF_FFFF_FFFF_FFFF
 LOW32 = 0xFFFF_FFFF
 
-LAYOUT_VERSION = 3
+LAYOUT_VERSION = 4
 UNIT_BYTES = 64
 NODE_BYTES = 256
 NODE_UNITS = 4
@@ -109,6 +110,17 @@ CALL_WORDS = 6
 EXTENT_UNITS = 16
 EXTENT_PARTS = 124
 EXTENT_CACHE = 16
+# Duplications that several processes may work on at a time; the parts of one, and the nodes above
+# those.
+JOBS = 4
+JOB_PARTS = 123
+JOB_TOPS = 64
+JOB_STRIDE = 24256
+# The strategies of a fork (dup.py), with the numbers of the API.
+BULK_INSERT = 1
+TREE_DUP = 2
+EXTENT_COPY = 3
+SHARE = 4
 # Whose the tree is that a fork builds: nodes of its own, an extent, or the parent's.
 TREE_OWN = 0
 TREE_EXTENT = 1
@@ -265,6 +277,49 @@ class State(ctypes.Structure):
     ]
 
 
+class Part(ctypes.Structure):
+    """One part of a duplication by several processes (parts.py): what is to be copied, [low, high]
+    of the tree or a run of nodes and records, and where to; `lane` has done it. All under its
+    lock."""
+
+    _fields_ = [
+        ("lock", _U64 * 8),
+        *_words("low", "high", "slots_written"),
+        ("node", _U32),
+        ("levels", _U32),
+        ("leaf", _U32),
+        ("inner", _U32),
+        ("record", _U32),
+        ("nodes", _U32),
+        ("records", _U32),
+        ("link", _U32),
+        ("offset", _U32),
+        ("result", _U32),
+        ("done", _U32),
+        ("lane", _U32),
+        ("unused", _U64 * 7),
+    ]
+
+
+class Job(ctypes.Structure):
+    """A duplication by several processes (jobs.py). `word` is generation << 1 | open, `claimed`
+    how many of the last parts are claimed << 32 | how many of the first, `extent` what it fills (as
+    in Lane.extent_pending), `held` tells whether it has a reference on the source."""
+
+    _fields_ = [
+        ("lock", _U64 * 8),
+        *_words("word", "claimed", "stamp", "extent"),
+        ("kind", _U32),
+        ("part_count", _U32),
+        ("top_count", _U32),
+        ("held", _U32),
+        ("source", State),
+        ("top", _U32 * JOB_TOPS),
+        ("unused", _U64 * 7),
+        ("part", Part * JOB_PARTS),
+    ]
+
+
 class Slot(ctypes.Structure):
     """An entry of the address-space table."""
 
@@ -404,20 +459,37 @@ class Header(ctypes.Structure):
         ("files_lock", _U64 * 8),
         ("dedupe_lock", (_U64 * 8) * 64),
         ("counter", _U64 * 256),
-        *_words("answer_nodes", "answer_hand"),
+        *_words("answer_nodes", "answer_hand", "jobs_at"),
+        ("jobs_posted", _U32),
+        ("parallel_vmas", _U32 * 5),
     ]
 
 
 class Mem:
-    """A process's view of the arena."""
+    """A process's view of the arena; its own helper, how many of others it wakes (jobs.py); from
+    which length on extents are written past the caches (copying.py)."""
 
-    __slots__ = ("base", "fd", "free", "header", "kind", "populated_blocks", "refs")
+    __slots__ = (
+        "base",
+        "fd",
+        "free",
+        "header",
+        "helper_bits",
+        "helpers_max",
+        "kind",
+        "populated_blocks",
+        "refs",
+        "stream_blocks",
+    )
     base: Any
     header: Any
     free: Any
     kind: Any
     refs: Any
     populated_blocks: int
+    stream_blocks: int
+    helper_bits: int
+    helpers_max: int
     fd: int
 
 
@@ -466,7 +538,7 @@ class Mas:
 class Copying:
     """Where the next copies of one part of an extent go (copying.py)."""
 
-    __slots__ = ("ahead", "inner", "leaf", "mem", "record", "stamp")
+    __slots__ = ("ahead", "inner", "leaf", "mem", "record", "stamp", "stream")
 
 
 class Pages:
@@ -551,7 +623,7 @@ class Task:
         self.label_bytes = self.tree_nodes = self.expires_ns = 0
         self.extent = self.extent_units = self.tree = self.strategy = 0
         self.labels = bytearray(LABEL_BYTES)
-        self.hidden = self.retired_before = self.emptied = 0
+        self.hidden = self.retired_before = self.emptied = self.processes = 0
 
 
 class BatchWords:
@@ -573,6 +645,8 @@ InnerP = Inner
 RecordP = Record
 ExtentP = Extent
 CopyingP = Copying
+PartP = Part
+JobP = Job
 TableP = Table
 StripP = Strip
 SharedObjectP = SharedObject
@@ -663,6 +737,19 @@ def dedupe_at(mem: Any, entry: int) -> Any:
 def file_entry_at(mem: Any, file: int) -> Any:
     check(1 <= file <= mem.header.file_max)
     return FileEntry.from_buffer(mem.base, mem.header.files_at + (file - 1) * FILE_STRIDE)
+
+
+def job_at(mem: Any, job: int) -> Any:
+    check(job < JOBS)
+    return Job.from_buffer(mem.base, mem.header.jobs_at + job * JOB_STRIDE)
+
+
+def job_part(job: Any, part: int) -> Any:
+    return job.part[part]
+
+
+def job_source(job: Any) -> Any:
+    return job.source
 
 
 def state_at(slot: Any, copy: int) -> Any:

@@ -4,6 +4,7 @@ from libc.errno cimport EBUSY
 
 cdef void mas_init(Mas *mas, Task *task, u32 root, u32 height) noexcept nogil
 cdef u32 mas_walk(Mas *mas, u64 index) noexcept nogil
+cdef u32 mas_first(Mas *mas, u64 low, u64 high) noexcept nogil
 cdef u32 mas_next_slot(Mas *mas) noexcept nogil
 cdef u32 mas_prev_slot(Mas *mas) noexcept nogil
 cdef u32 mas_prev(Mas *mas) noexcept nogil

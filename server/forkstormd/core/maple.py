@@ -132,6 +132,17 @@ def _last_leaf(mas):
     mas.depth = mas.height
 
 
+def mas_first(mas, low, high):
+    """Stand at the first range of a tree that is the part [low, high] of another, and stay within
+    it; returns its record, 0 for NULL."""
+    mas.node[0] = mas.root
+    mas.min[0] = low
+    mas.max[0] = high
+    mas.depth = 0
+    _first_leaf(mas)
+    return _set_range(mas, leaf_at(mas.mem, mas.node[mas.height - 1]), 0)
+
+
 def mas_next_slot(mas):
     """The range after the current one; returns its record, 0 for NULL or at the tree's end,
     where the position is lost (depth 0)."""

@@ -40,8 +40,9 @@ if not cython.compiled:
     from forkstormd.core.apply import mm_apply
     from forkstormd.core.atomics import *
     from forkstormd.core.commit import *
-    from forkstormd.core.dup import tree_seal
+    from forkstormd.core.futex import jobs_wait, jobs_wake
     from forkstormd.core.heap import slot_alloc, slot_free
+    from forkstormd.core.jobs import jobs_help
     from forkstormd.core.lanes import Lanes, work_of
     from forkstormd.core.layout import *
     from forkstormd.core.maple import *
@@ -255,6 +256,7 @@ class MemoryManager(Lanes):
                 task.sealed_ns - task.filled_ns if phases else 0,
                 task.pages_ns,
                 task.strategy,
+                task.processes,
             )
         finally:
             task_end(task)
@@ -547,7 +549,8 @@ class MemoryManager(Lanes):
         self, mm_id: object, strategy: object, count: object, *, deadline_ns: object = 0
     ) -> tuple:
         """Fork and exit `count` times in one core call: nanoseconds per fork (array 'Q'), of all
-        exits together, and the work of the last fork. The children are never published."""
+        exits together, the work of the last fork, and the strategy that was used for it in the end.
+        The children are never published."""
         space: u64 = mm_id
         deadline: u64 = deadline_ns
         how: cython.int = strategy
@@ -566,7 +569,7 @@ class MemoryManager(Lanes):
                 result = mm_repeat(task, space, how, forks, out)
             if result != 0:
                 raise self.failed(index, result, mm_id)
-            return durations, task.exit_ns, work_of(task)
+            return durations, task.exit_ns, work_of(task), task.strategy
         finally:
             task_end(task)
             self.idle.append(index)
@@ -663,6 +666,57 @@ class MemoryManager(Lanes):
         finally:
             task_end(task)
             self.idle.append(index)
+
+    # -- duplications by several processes --
+
+    def parallel_vmas(self, strategy: object) -> object:
+        """From how many VMAs on forks by a strategy are shared out between processes (jobs.py); 0:
+        they are not."""
+        return self.arena.mem.header.parallel_vmas[strategy]
+
+    def set_parallel_vmas(self, strategy: object, vmas: object) -> None:
+        """Set that, for all processes of the arena. Raises CoreError EINVAL for a strategy that
+        cannot be shared out."""
+        if strategy not in (TREE_DUP, EXTENT_COPY):
+            raise CoreError(EINVAL, "this strategy is sequential by nature", "strategy")
+        self.arena.mem.header.parallel_vmas[strategy] = vmas
+
+    def help(self) -> None:
+        """Help other processes with their forks, from a thread of its own, until stop_helping.
+
+        Takes one lane. Sleeps without the GIL while there is nothing to do, or where another
+        thread of this process is in a call.
+        """
+        index: cython.int = self.begin(None, b"")
+        task: TaskP = self.task(index)
+        mem: MemP = self.arena.mem
+        bits: u32 = cython.cast(u32, 1) << (task.lane_index & 31)
+        seen: u32
+        work_begin(task)
+        task.fault.site = 0
+        mem.helper_bits = bits
+        with cython.nogil:
+            while not self.stopping:
+                seen = load32(mem.header.jobs_posted)
+                while not self.calls_beside(index) and jobs_help(task):
+                    pass
+                if not self.stopping:
+                    jobs_wait(mem.header, seen, bits)
+        mem.helper_bits = 0
+        self.idle.append(index)
+
+    def calls_beside(self, index):
+        """Whether another lane of this process runs a call."""
+        i: cython.int
+        for i in range(self.lane_count):
+            if i != index and load32(self.tasks[i].lane.in_op) & 1:
+                return True
+        return False
+
+    def stop_helping(self) -> None:
+        """Let help() return soon, and not begin again."""
+        self.stopping = True
+        jobs_wake(self.arena.mem.header, 1 << 30, MAX_INDEX & LOW32)
 
     # -- files --
 

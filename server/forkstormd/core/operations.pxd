@@ -3,7 +3,7 @@ from forkstormd.core.atomics cimport *
 from forkstormd.core.advise cimport do_madvise
 from forkstormd.core.brk cimport do_brk
 from forkstormd.core.commit cimport *
-from forkstormd.core.dup cimport dup_mmap, EXTENT_COPY
+from forkstormd.core.dup cimport dup_mmap
 from forkstormd.core.extents cimport extent_settle
 from forkstormd.core.owning cimport tree_get, tree_put
 from forkstormd.core.fault cimport do_touch

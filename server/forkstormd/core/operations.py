@@ -13,7 +13,7 @@ if not cython.compiled:
     from forkstormd.core.atomics import *
     from forkstormd.core.brk import do_brk
     from forkstormd.core.commit import *
-    from forkstormd.core.dup import EXTENT_COPY, dup_mmap
+    from forkstormd.core.dup import dup_mmap
     from forkstormd.core.extents import extent_settle
     from forkstormd.core.fault import do_touch
     from forkstormd.core.heap import slot_alloc, slot_free

@@ -27,3 +27,4 @@ cdef void mas_climb(Mas *mas, int level, u64 gap) noexcept nogil
 cdef u32 inner_gap_slot(Inner *inner) noexcept nogil
 cdef void mas_add_counts(Mas *mas, int level, int nodes, int vmas, int specials) noexcept nogil
 cdef void inner_recount(Mem *mem, Inner *inner, bint over_leaves) noexcept nogil
+cdef u32 tree_seal(Mem *mem, u32 node, int levels) noexcept nogil

@@ -293,3 +293,14 @@ def inner_recount(mem, inner, over_leaves):
             inner.nodes += child.nodes
             inner.vmas += child.vmas
             inner.specials += child.specials
+
+
+def tree_seal(mem, node, levels):
+    """Make the subtree counts of every inner node exact; O(nodes). Returns the nodes counted."""
+    inner: InnerP = inner_at(mem, node)
+    offset: cython.int
+    if levels > 2:
+        for offset in range(inner.end + 1):
+            tree_seal(mem, inner.slot[offset], levels - 1)
+    inner_recount(mem, inner, levels == 2)
+    return inner.nodes

@@ -203,7 +203,8 @@ class Work(NamedTuple):
 
 class ForkResult(NamedTuple):
     """A published child. seal_ns and pages_ns (copying page tables) are not part of core_ns;
-    phases but pages_ns are 0 unless asked for. strategy: the one that was used in the end."""
+    phases but pages_ns are 0 unless asked for. strategy: the one that was used in the end;
+    processes: how many have worked on it (jobs.py)."""
 
     child: int
     vma_count: int
@@ -215,6 +216,7 @@ class ForkResult(NamedTuple):
     seal_ns: int
     pages_ns: int = 0
     strategy: int = 0
+    processes: int = 1
 
 
 @dataclass(frozen=True, slots=True)

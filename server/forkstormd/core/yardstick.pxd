@@ -5,8 +5,9 @@ from forkstormd.core.atomics cimport *
 from forkstormd.core.heap cimport heap_ensure, record_alloc
 from forkstormd.core.maple cimport *
 from forkstormd.core.copying cimport copy_compact, copy_walked
-from forkstormd.core.extents cimport extent_alloc, extent_free
-from forkstormd.core.owning cimport tree_compact
+from forkstormd.core.dup cimport dup_mmap
+from forkstormd.core.extents cimport extent_alloc, extent_free, extent_settle
+from forkstormd.core.owning cimport tree_compact, tree_put
 from forkstormd.core.mapping cimport MAP_ANONYMOUS, MAP_PRIVATE
 from forkstormd.core.operations cimport OP_MAP, OP_UNMAP, mm_find, mm_fork, mm_operate
 from forkstormd.core.placement cimport MAP_FIXED
@@ -14,6 +15,7 @@ from forkstormd.core.owning cimport mas_retire
 from forkstormd.core.store cimport mas_store, mas_store_range
 from forkstormd.core.space cimport *
 from forkstormd.core.lanes cimport Lanes
+from forkstormd.core.mm cimport MemoryManager
 from forkstormd.core.undo cimport RECOVER_MARKER
 from forkstormd.core.vma cimport vma_special
 from libc.errno cimport ENOMEM

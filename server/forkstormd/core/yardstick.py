@@ -1,8 +1,8 @@
 """What figures are held against: a copy of the same bytes, single steps of the tree, and whole
 lives of children; and ageing, which makes a tree what a long-running process has.
 
-For the benchmark alone; no operation uses it. Every function runs its loop without the GIL; times
-are in nanoseconds and include nothing of Python.
+For the benchmark, and for what a server measures at its start; no operation uses it. Every function
+runs its loop without the GIL; times are in nanoseconds and include nothing of Python.
 """
 
 from array import array
@@ -14,13 +14,15 @@ if not cython.compiled:
 
     from forkstormd.core.atomics import *
     from forkstormd.core.copying import copy_compact, copy_walked
-    from forkstormd.core.extents import extent_alloc, extent_free
+    from forkstormd.core.dup import dup_mmap
+    from forkstormd.core.extents import extent_alloc, extent_free, extent_settle
     from forkstormd.core.heap import heap_ensure, record_alloc
     from forkstormd.core.layout import *
     from forkstormd.core.maple import *
     from forkstormd.core.mapping import MAP_ANONYMOUS, MAP_PRIVATE
+    from forkstormd.core.mm import MemoryManager
     from forkstormd.core.operations import OP_MAP, OP_UNMAP, mm_find, mm_fork, mm_operate
-    from forkstormd.core.owning import tree_compact
+    from forkstormd.core.owning import tree_compact, tree_put
     from forkstormd.core.placement import MAP_FIXED
     from forkstormd.core.space import *
     from forkstormd.core.store import mas_store
@@ -142,6 +144,57 @@ def store_ns(mm: object, mm_id: object, count: object) -> object:
     """Mean nanoseconds of a store into a published tree: a random VMA's record is replaced by a
     copy, which copies the path from the root, is committed, and frees what it replaced."""
     return _walk(mm, mm_id, count, True)
+
+
+def shared_out_ns(
+    mm: object, params: object, vmas: object, strategy: object, count: object
+) -> tuple:
+    """`count` times in turn: a fork of a space with these VMAs by this process alone, and one with
+    the help of others (jobs.py). Nobody else sees the space. Two arrays 'Q' of core ns, and with
+    how many of the second others helped. Leaves Header.parallel_vmas as it was."""
+    manager: MemoryManager = mm
+    index: cython.int = manager.begin(None, b"")
+    task: TaskP = manager.task(index)
+    header: HeaderP = task.mem.header
+    source: StateP = task_source(task)
+    how: cython.int = strategy
+    times: cython.int = count
+    i: cython.int
+    result: cython.int = 0
+    helped: cython.int = 0
+    before: u32 = header.parallel_vmas[how]
+    durations = (array("Q", bytes(8 * times)), array("Q", bytes(8 * times)))
+    alone: cython.ulonglong[::1] = durations[0]
+    together: cython.ulonglong[::1] = durations[1]
+    try:
+        task_begin(task, 0)
+        task.fault.site = 0
+        manager.fill(index, params, vmas, 0, 0)
+        with cython.nogil:
+            copy_state(source, task_next(task))
+            for i in range(2 * times):
+                header.parallel_vmas[how] = cython.cast(u32, source.map_count) if i & 1 else 0
+                work_begin(task)
+                copy_state(task_next(task), source)
+                task.locked_ns = now_ns()
+                result = dup_mmap(task, source, how, task_stamp(task), False)
+                if result != 0:
+                    break
+                if i & 1:
+                    together[i // 2] = task.filled_ns - task.locked_ns
+                    helped += task.processes > 1
+                else:
+                    alone[i // 2] = task.filled_ns - task.locked_ns
+                extent_settle(task)
+                tree_put(task, task_next(task))
+            header.parallel_vmas[how] = before
+            tree_put(task, source)
+        if result != 0:
+            raise manager.failed(index, result)
+        return *durations, helped
+    finally:
+        task_end(task)
+        manager.idle.append(index)
 
 
 def _walk(mm: object, mm_id: object, count: object, stores: object) -> float:

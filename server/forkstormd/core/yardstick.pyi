@@ -1,6 +1,8 @@
 from array import array
+from collections.abc import Iterable
 
 from forkstormd.core.mm import MemoryManager
+from forkstormd.core.types import SpaceParams, VmaSpec
 
 def memcpy_ns(nbytes: int, count: int) -> array[int]: ...
 def find_ns(mm: MemoryManager, mm_id: int, count: int) -> float: ...
@@ -11,3 +13,6 @@ def pair_ns(mm: MemoryManager, mm_id: int, pairs: int, seed: int) -> array[int]:
 def life_ns(
     mm: MemoryManager, mm_id: int, strategy: int, stores: int, count: int
 ) -> tuple[array[int], array[int], array[int]]: ...
+def shared_out_ns(
+    mm: MemoryManager, params: SpaceParams, vmas: Iterable[VmaSpec], strategy: int, count: int
+) -> tuple[array[int], array[int], int]: ...

@@ -229,6 +229,8 @@ class AddressSpaces(address_spaces_pb2_grpc.AddressSpacesServicer):
         response.vma_count = result.vma_count
         replies.fill_timing(response.timing, result)
         replies.fill_work(response.work, result.work)
+        if result.processes > 1:
+            response.process_count = result.processes
         if request.with_phases:
             phases = response.phases
             phases.prepare_ns = result.prepare_ns

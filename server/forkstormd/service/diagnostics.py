@@ -17,6 +17,7 @@ from forkstorm.v1 import diagnostics_pb2_grpc
 from forkstormd import registry
 from forkstormd.core.apply import OPERATIONS_MAX
 from forkstormd.core.errors import CoreError
+from forkstormd.core.types import Strategy
 from forkstormd.errors import Refusal, abort
 from forkstormd.service.requests import LABEL_BYTES_MAX, STRATEGIES
 from forkstormd.service.state import Turn, WorkerState
@@ -118,6 +119,10 @@ class Diagnostics(diagnostics_pb2_grpc.DiagnosticsServicer):
             host=_host(),
             core_build=arena.build,
             clock_overhead_ns=_clock_overhead_ns(),
+            parallel_forks=pb.ParallelForks(
+                tree_dup_vmas=self._state.mm.parallel_vmas(Strategy.TREE_DUP),
+                extent_copy_vmas=self._state.mm.parallel_vmas(Strategy.EXTENT_COPY),
+            ),
         )
 
     def _worker(self, index: int) -> pb.Worker:

@@ -112,11 +112,12 @@ def repeat_fork(
                 if request.warmup_fork_count:
                     _block(state.mm, request.mm_id, strategy, request.warmup_fork_count, turn)
             for block, (index, count) in enumerate(block_plan(len(strategies), forks, size)):
-                strategy = strategies[index]
-                durations, exit_ns, work = _block(state.mm, request.mm_id, strategy, count, turn)
+                durations, exit_ns, work, used = _block(
+                    state.mm, request.mm_id, strategies[index], count, turn
+                )
                 answer = pb.RepeatForkResponse(
                     strategy_index=index,
-                    strategy=strategy,
+                    strategy=used,  # type: ignore[arg-type]
                     block=block,
                     core_ns=_fitting(durations),
                     exit_ns=exit_ns,
@@ -174,8 +175,9 @@ def _checked_strategies(
 
 def _block(
     mm: MemoryManager, mm_id: int, strategy: int, count: int, turn: Turn
-) -> tuple[array[int], int, Work]:
-    """`count` forks in a row: ns of each, ns of their exits together, the work of one."""
+) -> tuple[array[int], int, Work, int]:
+    """`count` forks in a row: ns of each, ns of their exits together, the work of one, and
+    the strategy used."""
     durations = array("Q")
     exits_ns = 0
     stride = _STRIDE_FORKS
@@ -184,9 +186,11 @@ def _block(
             raise Refusal("CANCELLED", "the call was cancelled")
         forks = min(stride, count - len(durations))
         began_ns = monotonic_ns()
-        part, exit_ns, work = mm.repeat_fork(mm_id, strategy, forks, deadline_ns=turn.deadline_ns)
+        part, exit_ns, work, used = mm.repeat_fork(
+            mm_id, strategy, forks, deadline_ns=turn.deadline_ns
+        )
         durations.extend(part)
         exits_ns += exit_ns
         if len(durations) >= count:
-            return durations, exits_ns, work
+            return durations, exits_ns, work, used
         stride = max(1, forks * _STRIDE_NS // (monotonic_ns() - began_ns))
