@@ -31,11 +31,11 @@ KERNEL_NEW_NS_PER_VMA = 25.0
 MEMCPY, NULL = "MEMCPY", "NULL"
 
 
-def forks(place: Sources, mm_id: int, strategy: Strategy) -> Contender:
+def forks(place: Sources, mm_id: int, strategy: Strategy, alone: bool = True) -> Contender:
     """Core times of forks that are not published, each exited before the next."""
 
     def run(count: int) -> Sequence[float]:
-        times: Sequence[float] = place.mm.repeat_fork(mm_id, strategy, count)[0]
+        times: Sequence[float] = place.mm.repeat_fork(mm_id, strategy, count, alone=alone)[0]
         return times
 
     return run

@@ -20,7 +20,7 @@ from forkstormd.core.mm import MemoryManager
 from forkstormd.core.types import Strategy
 
 from forkstorm_bench.duplication import forks
-from forkstorm_bench.figures import Contender, Effort, Figures, race, ratio
+from forkstorm_bench.figures import Effort, Figures, race, ratio
 from forkstorm_bench.processes import Piece, Rounds, processes
 from forkstorm_bench.spaces import (
     Sources,
@@ -80,29 +80,16 @@ def on_the_first_cpu() -> Iterator[None]:
         os.sched_setaffinity(0, allowed)
 
 
-def shared_out(place: Sources, mm_id: int, strategy: Strategy, least: int) -> Contender:
-    """Forks of which those of `least` VMAs and more are shared out, 0 for none."""
-    run = forks(place, mm_id, strategy)
-
-    def set_and_run(count: int) -> Sequence[float]:
-        place.mm.set_parallel_vmas(strategy, least)
-        try:
-            return run(count)
-        finally:
-            place.mm.set_parallel_vmas(strategy, 0)
-
-    return set_and_run
-
-
 def gains(place: Sources, effort: Effort) -> Gains:
     """What two processes gain, by source and strategy."""
     found = {}
     for source, strategy in KINDS:
         mm_id = place.of(source)
+        place.mm.set_parallel_vmas(strategy, 1)
         taken = race(
             {
-                "one": shared_out(place, mm_id, strategy, 0),
-                "two": shared_out(place, mm_id, strategy, 1),
+                "one": forks(place, mm_id, strategy),
+                "two": forks(place, mm_id, strategy, alone=False),
             },
             effort,
         )

@@ -249,10 +249,16 @@ class AddressSpace:
         *,
         block_fork_count: int = 0,
         warmup_fork_count: int = 0,
+        share_out: bool = False,
         timeout: float | None = None,
     ) -> AsyncIterator[m.ForkBlock]:
         request = m.repeat_fork_request(
-            self.id, strategies, forks_per_strategy, block_fork_count, warmup_fork_count
+            self.id,
+            strategies,
+            forks_per_strategy,
+            block_fork_count,
+            warmup_fork_count,
+            share_out,
         )
         async for reply in self._client.stream(m.REPEAT_FORK, request, timeout):
             yield m.fork_block(reply)

@@ -273,16 +273,24 @@ class AddressSpace:
         *,
         block_fork_count: int = 0,
         warmup_fork_count: int = 0,
+        share_out: bool = False,
         timeout: float | None = None,
     ) -> Iterator[m.ForkBlock]:
         """Forks and exits inside the server: blocks of durations, strategies interleaved A B B A,
         or A B C D D C B A.
 
         block_fork_count: forks of one strategy in a row, 0 for the server's choice. A strategy
-        named twice is the A/A control. `timeout` is for all blocks together.
+        named twice is the A/A control. share_out: idle workers may help with large forks, as they
+        do with fork(); else each is made by one process, as a kernel would. `timeout` is for all
+        blocks together.
         """
         request = m.repeat_fork_request(
-            self.id, strategies, forks_per_strategy, block_fork_count, warmup_fork_count
+            self.id,
+            strategies,
+            forks_per_strategy,
+            block_fork_count,
+            warmup_fork_count,
+            share_out,
         )
         return map(m.fork_block, self._client.stream(m.REPEAT_FORK, request, timeout))
 

@@ -414,7 +414,7 @@ def vmas_of(chunks: Iterable[pb.StreamVmasResponse]) -> list[Vma]:
 
 
 def repeat_fork_request(
-    mm_id: int, strategies: Sequence[Strategy], forks: int, block: int, warmup: int
+    mm_id: int, strategies: Sequence[Strategy], forks: int, block: int, warmup: int, share: bool
 ) -> pb.RepeatForkRequest:
     return pb.RepeatForkRequest(
         mm_id=mm_id,
@@ -422,6 +422,7 @@ def repeat_fork_request(
         forks_per_strategy=forks,
         block_fork_count=block,
         warmup_fork_count=warmup,
+        share_out=share,
     )
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Sequence
 
 from forkstormd.core.mm import MemoryManager
 from forkstormd.core.types import SpaceParams, Strategy, VmaSpec
@@ -20,8 +21,7 @@ STRATEGIES = (Strategy.TREE_DUP, Strategy.EXTENT_COPY)
 # Half octaves; a machine that needs more than the last is better off without.
 _SIZES = (4096, 6144, 8192, 12288, 16384, 24576, 32768, 49152, 65536)
 _FORKS = 21
-_WARM_UP_FORKS = 3
-_WARM_UP_S = 0.01
+_WARM_UP_FORKS = 50
 # Sharing out shall be worth this much before it is done at all.
 _WORTH = 1.05
 # Of the arena per VMA: a space to fork, its child, and much that is others'.
@@ -32,56 +32,53 @@ _PAGE = 4096
 
 
 def choose(mm: MemoryManager, told: int | None) -> None:
-    """Set parallel_vmas of all strategies: as told, or, for None, as measured. The helpers
-    of other processes are there, or about to be. CoreError when the arena is full."""
-    helped = told is None and _is_helped(mm)
+    """Set parallel_vmas of all strategies: as told, or, for None, as measured. The helpers of other
+    processes are there, or about to be. CoreError when the arena is full."""
+    sizes: list[int] = []
+    if told is None:
+        room = mm.arena.usage()["capacity_bytes"] // _ROOM_BYTES
+        sizes = [size for size in _SIZES if size <= room]
+    if sizes and not _is_helped(mm):
+        sizes = []
+    vmas: list[VmaSpec] = []
     for strategy in STRATEGIES:
-        least = told or 0
-        if helped:
-            least = break_even(mm, strategy)
-        mm.set_parallel_vmas(strategy, least)
+        mm.set_parallel_vmas(strategy, told or _break_even(mm, strategy, sizes, vmas))
 
 
-def break_even(mm: MemoryManager, strategy: Strategy) -> int:
-    """From how many VMAs on a fork is faster with another process's help; 0: never. The first of
-    two sizes in a row at which it is, since the gain begins small."""
-    room = mm.arena.usage()["capacity_bytes"] // _ROOM_BYTES
-    sizes = [size for size in _SIZES if size <= room]
+def _break_even(
+    mm: MemoryManager, strategy: Strategy, sizes: Sequence[int], vmas: list[VmaSpec]
+) -> int:
+    """From which of the sizes on a fork is faster with another process's help; 0: never. The first
+    of two in a row at which it is, since the gain begins small. `vmas` is filled as needed."""
     least = 0
-    for vma_count in sizes:
-        if _gain(mm, strategy, _layout(vma_count)) < _WORTH:
+    for size in sizes:
+        vmas += _layout(len(vmas), size)
+        alone, together, helped = shared_out_ns(
+            mm, SpaceParams(), vmas[:size], strategy, _FORKS, _WARM_UP_FORKS
+        )
+        # Pair by pair, because a machine that has just started a server is not quiet yet.
+        gain = statistics.median(a / b for a, b in zip(alone, together, strict=True))
+        if not helped or gain < _WORTH:
             least = 0
-        elif least or vma_count == sizes[-1]:
-            return least or vma_count
+        elif least or size == sizes[-1]:
+            return least or size
         else:
-            least = vma_count
+            least = size
     return 0
-
-
-def _gain(mm: MemoryManager, strategy: Strategy, vmas: list[VmaSpec]) -> float:
-    """How many times faster a fork of these VMAs is with the help of others."""
-    # Another process maps memory when it first comes to it, and is no help meanwhile.
-    shared_out_ns(mm, SpaceParams(), vmas, strategy, _WARM_UP_FORKS)
-    time.sleep(_WARM_UP_S)
-    alone, together, helped = shared_out_ns(mm, SpaceParams(), vmas, strategy, _FORKS)
-    # Pair by pair, because a machine that has just started a server is not quiet yet.
-    return statistics.median(a / b for a, b in zip(alone, together, strict=True)) if helped else 0
 
 
 def _is_helped(mm: MemoryManager) -> bool:
     """Wait until another process helps; False when none does."""
-    if mm.arena.usage()["capacity_bytes"] < _SIZES[0] * _ROOM_BYTES:
-        return False
-    vmas = _layout(_SIZES[0])
+    vmas = _layout(0, _SIZES[0])
     ends_at = time.monotonic() + _WAIT_S
     while time.monotonic() < ends_at:
-        if shared_out_ns(mm, SpaceParams(), vmas, Strategy.TREE_DUP, 1)[2]:
+        if shared_out_ns(mm, SpaceParams(), vmas, Strategy.TREE_DUP, 1, 0)[2]:
             return True
         time.sleep(_LOOK_S)
     return False
 
 
-def _layout(vma_count: int) -> list[VmaSpec]:
-    """Runs of five VMAs of a page that cannot merge, and a gap."""
-    starts = (_PAGE * (0x1_0000 + i + i // 5) for i in range(vma_count))
-    return [VmaSpec(at, at + _PAGE, 0x73 if i % 2 else 0x71) for i, at in enumerate(starts)]
+def _layout(first: int, last: int) -> list[VmaSpec]:
+    """VMAs first to last - 1 of runs of five of a page that cannot merge, with gaps between."""
+    starts = ((i, _PAGE * (0x1_0000 + i + i // 5)) for i in range(first, last))
+    return [VmaSpec(at, at + _PAGE, 0x73 if i % 2 else 0x71) for i, at in starts]

@@ -303,7 +303,7 @@ def fork_on(path: str, mm_id: int, strategy: Strategy, ready: Event) -> None:
     mm = MemoryManager(Arena.attach(path), 1)
     ready.set()
     while True:
-        mm.repeat_fork(mm_id, strategy, 100)
+        mm.repeat_fork(mm_id, strategy, 100, alone=False)
 
 
 @alone

@@ -47,6 +47,10 @@ def test_an_idle_worker_helps_another(strategy: ForkStrategy) -> None:
             return 2 in counts
 
         assert until(fork), "one CPU, or nobody came"
+        # For a measurement each fork is made by one process, unless it asks for more.
+        (alone,) = parent.repeat_fork([strategy], 3, block_fork_count=3)
+        (shared,) = parent.repeat_fork([strategy], 3, block_fork_count=3, share_out=True)
+        assert alone.work == shared.work
         assert counts <= {1, 2}
         assert client.audit().quiescent
 

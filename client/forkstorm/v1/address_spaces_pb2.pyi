@@ -475,18 +475,20 @@ class StreamVmasResponse(_message.Message):
     def __init__(self, names: _Optional[_Iterable[_Union[_types_pb2.VmaName, _Mapping]]] = ..., columns: _Optional[_Union[_types_pb2.VmaColumns, _Mapping]] = ..., totals: _Optional[_Union[_types_pb2.AddressSpace, _Mapping]] = ...) -> None: ...
 
 class RepeatForkRequest(_message.Message):
-    __slots__ = ("mm_id", "strategies", "forks_per_strategy", "block_fork_count", "warmup_fork_count")
+    __slots__ = ("mm_id", "strategies", "forks_per_strategy", "block_fork_count", "warmup_fork_count", "share_out")
     MM_ID_FIELD_NUMBER: _ClassVar[int]
     STRATEGIES_FIELD_NUMBER: _ClassVar[int]
     FORKS_PER_STRATEGY_FIELD_NUMBER: _ClassVar[int]
     BLOCK_FORK_COUNT_FIELD_NUMBER: _ClassVar[int]
     WARMUP_FORK_COUNT_FIELD_NUMBER: _ClassVar[int]
+    SHARE_OUT_FIELD_NUMBER: _ClassVar[int]
     mm_id: int
     strategies: _containers.RepeatedScalarFieldContainer[_types_pb2.ForkStrategy]
     forks_per_strategy: int
     block_fork_count: int
     warmup_fork_count: int
-    def __init__(self, mm_id: _Optional[int] = ..., strategies: _Optional[_Iterable[_Union[_types_pb2.ForkStrategy, str]]] = ..., forks_per_strategy: _Optional[int] = ..., block_fork_count: _Optional[int] = ..., warmup_fork_count: _Optional[int] = ...) -> None: ...
+    share_out: bool
+    def __init__(self, mm_id: _Optional[int] = ..., strategies: _Optional[_Iterable[_Union[_types_pb2.ForkStrategy, str]]] = ..., forks_per_strategy: _Optional[int] = ..., block_fork_count: _Optional[int] = ..., warmup_fork_count: _Optional[int] = ..., share_out: bool = ...) -> None: ...
 
 class RepeatForkResponse(_message.Message):
     __slots__ = ("strategy_index", "strategy", "block", "core_ns", "work", "exit_ns", "worker")

@@ -49,9 +49,9 @@ if not cython.compiled:
 
 
 def jobs_wanted(task, strategy, vmas):
-    """Whether so many VMAs are worth the hand-off."""
+    """Whether so many VMAs are worth the hand-off, and the call lets others help."""
     wanted: u32 = load32(task.mem.header.parallel_vmas[strategy])
-    return wanted != 0 and vmas >= wanted
+    return wanted != 0 and vmas >= wanted and not task.alone
 
 
 def job_begin(task, kind, source, stamp):

@@ -518,6 +518,7 @@ cdef struct Task:
     u64 retired_before
     u32 emptied
     u32 processes
+    bint alone
 
 cdef struct BatchWords:
     u8 *kinds

@@ -623,7 +623,8 @@ class Task:
         self.label_bytes = self.tree_nodes = self.expires_ns = 0
         self.extent = self.extent_units = self.tree = self.strategy = 0
         self.labels = bytearray(LABEL_BYTES)
-        self.hidden = self.retired_before = self.emptied = self.processes = 0
+        self.hidden = self.retired_before = self.emptied = 0
+        self.processes = self.alone = 0
 
 
 class BatchWords:

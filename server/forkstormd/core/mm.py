@@ -546,15 +546,22 @@ class MemoryManager(Lanes):
             self.idle.append(index)
 
     def repeat_fork(
-        self, mm_id: object, strategy: object, count: object, *, deadline_ns: object = 0
+        self,
+        mm_id: object,
+        strategy: object,
+        count: object,
+        *,
+        alone: object = True,
+        deadline_ns: object = 0,
     ) -> tuple:
         """Fork and exit `count` times in one core call: nanoseconds per fork (array 'Q'), of all
         exits together, the work of the last fork, and the strategy that was used for it in the end.
-        The children are never published."""
+        alone: no other process helps, whatever its size. The children are never published."""
         space: u64 = mm_id
         deadline: u64 = deadline_ns
         how: cython.int = strategy
         forks: u64 = count
+        by_itself: cython.bint = alone
         result: cython.int
         durations = array("Q", bytes(8 * forks))
         index: cython.int = self.begin(None, b"")
@@ -566,7 +573,7 @@ class MemoryManager(Lanes):
                 task_begin(task, deadline)
                 task.fault.site = 0
                 task.fault.recovery = RECOVER_MARKER
-                result = mm_repeat(task, space, how, forks, out)
+                result = mm_repeat(task, space, how, forks, by_itself, out)
             if result != 0:
                 raise self.failed(index, result, mm_id)
             return durations, task.exit_ns, work_of(task), task.strategy

@@ -34,7 +34,7 @@ cdef int mm_operate(Task *task, int operation, u64 mm_id) noexcept nogil
 cdef int perform(Task *task, int operation) noexcept nogil
 cdef int mm_find(Task *task, u64 mm_id, u64 addr) noexcept nogil
 cdef int mm_look(Task *task, u64 mm_id, bint snapshot) noexcept nogil
-cdef int mm_repeat(Task *task, u64 mm_id, int strategy, u64 count, u64 *durations) noexcept nogil
+cdef int mm_repeat(Task *task, u64 mm_id, int strategy, u64 count, bint alone, u64 *durations) noexcept nogil
 cdef u32 name_of(Record *record, u64 brk, u64 start_brk, u64 start_stack) noexcept nogil
 cdef u64 offset_of(Record *record) noexcept nogil
 

@@ -46,6 +46,7 @@ def mm_fork(task, mm_id, strategy, expires_ns, phases):
     """Fork: task.value is the child's id. 0 or a negative errno."""
     child: u32
     result: cython.int = slot_alloc(task)
+    task.alone = False
     if result != 0:
         task.limit = LIMIT_SPACES
         return result
@@ -206,15 +207,17 @@ def _fork_limit(task):
         task.limit = LIMIT_ARENA
 
 
-def mm_repeat(task, mm_id, strategy, count, durations):
+def mm_repeat(task, mm_id, strategy, count, alone, durations):
     """Fork and exit `count` times, with children that are never published: durations[i] is the
-    core time of fork i, task.exit_ns what all exits took. The task has begun; each fork takes the
-    parent's mutex anew, so that others get their turns. 0, or a negative errno at the first fork
-    that fails, and -ETIMEDOUT after one that ended past the deadline."""
+    core time of fork i, task.exit_ns what all exits took. alone: no other process helps. The task
+    has begun; each fork takes the parent's mutex anew, so that others get their turns. 0, or a
+    negative errno at the first fork that fails, and -ETIMEDOUT after one that ended past the
+    deadline."""
     exit_ns: u64 = 0
     began_ns: u64
     i: u64
     result: cython.int
+    task.alone = alone
     for i in range(count):
         work_begin(task)
         result = _duplicate(task, mm_id, strategy, False)

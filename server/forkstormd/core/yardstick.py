@@ -147,11 +147,12 @@ def store_ns(mm: object, mm_id: object, count: object) -> object:
 
 
 def shared_out_ns(
-    mm: object, params: object, vmas: object, strategy: object, count: object
+    mm: object, params: object, vmas: object, strategy: object, count: object, warm_up: object
 ) -> tuple:
     """`count` times in turn: a fork of a space with these VMAs by this process alone, and one with
     the help of others (jobs.py). Nobody else sees the space. Two arrays 'Q' of core ns, and with
-    how many of the second others helped. Leaves Header.parallel_vmas as it was."""
+    how many of the second others helped. Before that up to `warm_up` times until somebody helps,
+    who has to map the memory first. Leaves Header.parallel_vmas as it was."""
     manager: MemoryManager = mm
     index: cython.int = manager.begin(None, b"")
     task: TaskP = manager.task(index)
@@ -159,7 +160,8 @@ def shared_out_ns(
     source: StateP = task_source(task)
     how: cython.int = strategy
     times: cython.int = count
-    i: cython.int
+    warm: cython.int = warm_up
+    i: cython.int = 0
     result: cython.int = 0
     helped: cython.int = 0
     before: u32 = header.parallel_vmas[how]
@@ -169,10 +171,11 @@ def shared_out_ns(
     try:
         task_begin(task, 0)
         task.fault.site = 0
+        task.alone = False
         manager.fill(index, params, vmas, 0, 0)
         with cython.nogil:
             copy_state(source, task_next(task))
-            for i in range(2 * times):
+            while i < 2 * times:
                 header.parallel_vmas[how] = cython.cast(u32, source.map_count) if i & 1 else 0
                 work_begin(task)
                 copy_state(task_next(task), source)
@@ -187,6 +190,11 @@ def shared_out_ns(
                     alone[i // 2] = task.filled_ns - task.locked_ns
                 extent_settle(task)
                 tree_put(task, task_next(task))
+                i += 1
+                if i == 2 and warm > 0:
+                    # Once more from the start, whether or not there will be another warm-up.
+                    warm = warm - 1 if helped == 0 else 0
+                    i = helped = 0
             header.parallel_vmas[how] = before
             tree_put(task, source)
         if result != 0:

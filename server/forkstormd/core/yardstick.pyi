@@ -14,5 +14,10 @@ def life_ns(
     mm: MemoryManager, mm_id: int, strategy: int, stores: int, count: int
 ) -> tuple[array[int], array[int], array[int]]: ...
 def shared_out_ns(
-    mm: MemoryManager, params: SpaceParams, vmas: Iterable[VmaSpec], strategy: int, count: int
+    mm: MemoryManager,
+    params: SpaceParams,
+    vmas: Iterable[VmaSpec],
+    strategy: int,
+    count: int,
+    warm_up: int,
 ) -> tuple[array[int], array[int], int]: ...

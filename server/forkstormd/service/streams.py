@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from array import array
 from collections.abc import Iterator, Sequence
+from functools import partial
 from time import monotonic_ns
 
 import grpc
@@ -108,13 +109,12 @@ def repeat_fork(
         forks = request.forks_per_strategy
         size = request.block_fork_count or max(1, min(forks // _BLOCKS, _BLOCK_FORKS_MAX))
         with state.long_turn(context) as turn:
+            block_of = partial(_block, state.mm, request.mm_id, not request.share_out, turn)
             for strategy in strategies:
                 if request.warmup_fork_count:
-                    _block(state.mm, request.mm_id, strategy, request.warmup_fork_count, turn)
+                    block_of(strategy, request.warmup_fork_count)
             for block, (index, count) in enumerate(block_plan(len(strategies), forks, size)):
-                durations, exit_ns, work, used = _block(
-                    state.mm, request.mm_id, strategies[index], count, turn
-                )
+                durations, exit_ns, work, used = block_of(strategies[index], count)
                 answer = pb.RepeatForkResponse(
                     strategy_index=index,
                     strategy=used,  # type: ignore[arg-type]
@@ -174,7 +174,7 @@ def _checked_strategies(
 
 
 def _block(
-    mm: MemoryManager, mm_id: int, strategy: int, count: int, turn: Turn
+    mm: MemoryManager, mm_id: int, alone: bool, turn: Turn, strategy: int, count: int
 ) -> tuple[array[int], int, Work, int]:
     """`count` forks in a row: ns of each, ns of their exits together, the work of one, and
     the strategy used."""
@@ -187,7 +187,7 @@ def _block(
         forks = min(stride, count - len(durations))
         began_ns = monotonic_ns()
         part, exit_ns, work, used = mm.repeat_fork(
-            mm_id, strategy, forks, deadline_ns=turn.deadline_ns
+            mm_id, strategy, forks, alone=alone, deadline_ns=turn.deadline_ns
         )
         durations.extend(part)
         exits_ns += exit_ns
