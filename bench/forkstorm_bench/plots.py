@@ -132,7 +132,7 @@ def t_of_n(found: Figures, figure: Figure) -> None:
     plain_numbers(axes)
     dress(
         axes,
-        "T(n): duplicating the VMA tree and its records, and a whole real fork",
+        "T(n): duplicating a tree of VMAs, and a whole real fork",
         "VMAs in the address space, n",
         "one fork, µs (median)",
     )

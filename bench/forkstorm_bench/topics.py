@@ -10,6 +10,9 @@ from forkstormd.core.types import Strategy
 from forkstorm_bench.aims import Aim, at_least, at_most
 from forkstorm_bench.mutation import FRACTIONS
 from forkstorm_bench.mutation import SIZES as LIFE_SIZES
+from forkstorm_bench.parallel import KINDS as PARALLEL_KINDS
+from forkstorm_bench.parallel import LARGE as PARALLEL_LARGE
+from forkstorm_bench.parallel import SIZES as PARALLEL_SMALL
 from forkstorm_bench.peers import EXACT_PEERS, PEERS
 from forkstorm_bench.peers import SIZES as PEER_SIZES
 from forkstorm_bench.spaces import SIZES
@@ -19,6 +22,7 @@ EXTENT_SIZES = (421, 1621, 6421, 65_536)
 STRATEGIES = ("BULK_INSERT", "TREE_DUP", "EXTENT_COPY", "SHARE")
 SOURCES = ("compact", "fresh", "aged")
 BIG = 1_000_000
+PARALLEL_SIZES = (*PARALLEL_SMALL[::2], *PARALLEL_LARGE)
 
 
 @dataclass(frozen=True)
@@ -274,7 +278,7 @@ TOPICS = (
     ),
     Topic(
         "Two processes over one",
-        "each with a space, or with memory, of its own",
+        "each with a space, or with memory, of its own; then both on one duplication",
         [
             Table(
                 "421 VMAs",
@@ -286,11 +290,15 @@ TOPICS = (
             ),
             Table(
                 "VMAs",
-                by_size((421, BIG)),
+                by_size((421, *PARALLEL_SIZES)),
                 [
                     ("memcpy, two ÷ one", "memcpy_two_process_scaling.{}"),
-                    ("one duplication, two ÷ one", "parallel_dup_scaling.{}"),
-                    ("that ÷ memcpy's", "parallel_dup_over_memcpy.{}"),
+                    *(
+                        (f"{strategy.name}, {source}", f"parallel_dup_scaling_of.{key}.{{}}")
+                        for source, strategy in PARALLEL_KINDS
+                        for key in [f"{strategy.name}_{source}"]
+                    ),
+                    ("EXTENT_COPY ÷ memcpy", "parallel_dup_over_memcpy.{}"),
                 ],
             ),
         ],
