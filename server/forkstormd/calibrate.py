@@ -8,13 +8,18 @@ too small for a fork of so many VMAs) no fork is shared out.
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import statistics
 import time
 from collections.abc import Sequence
 
+from forkstormd.core.errors import CoreError
 from forkstormd.core.mm import MemoryManager
 from forkstormd.core.types import SpaceParams, Strategy, VmaSpec
 from forkstormd.core.yardstick import shared_out_ns
+
+_log = logging.getLogger("forkstormd")
 
 #: Those that can be shared out.
 STRATEGIES = (Strategy.TREE_DUP, Strategy.EXTENT_COPY)
@@ -33,7 +38,7 @@ _PAGE = 4096
 
 def choose(mm: MemoryManager, told: int | None) -> None:
     """Set parallel_vmas of all strategies: as told, or, for None, as measured. The helpers of other
-    processes are there, or about to be. CoreError when the arena is full."""
+    processes are there, or about to be."""
     sizes: list[int] = []
     if told is None:
         room = mm.arena.usage()["capacity_bytes"] // _ROOM_BYTES
@@ -42,7 +47,12 @@ def choose(mm: MemoryManager, told: int | None) -> None:
         sizes = []
     vmas: list[VmaSpec] = []
     for strategy in STRATEGIES:
-        mm.set_parallel_vmas(strategy, told or _break_even(mm, strategy, sizes, vmas))
+        try:
+            least = told or _break_even(mm, strategy, sizes, vmas)
+        except CoreError as error:  # A file system that is full.
+            _log.warning("forks by %s are not shared out: %s", strategy.name, error)
+            least = 0
+        mm.set_parallel_vmas(strategy, least)
 
 
 def _break_even(
@@ -71,10 +81,11 @@ def _is_helped(mm: MemoryManager) -> bool:
     """Wait until another process helps; False when none does."""
     vmas = _layout(0, _SIZES[0])
     ends_at = time.monotonic() + _WAIT_S
-    while time.monotonic() < ends_at:
-        if shared_out_ns(mm, SpaceParams(), vmas, Strategy.TREE_DUP, 1, 0)[2]:
-            return True
-        time.sleep(_LOOK_S)
+    with contextlib.suppress(CoreError):
+        while time.monotonic() < ends_at:
+            if shared_out_ns(mm, SpaceParams(), vmas, Strategy.TREE_DUP, 1, 0)[2]:
+                return True
+            time.sleep(_LOOK_S)
     return False
 
 

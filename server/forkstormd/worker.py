@@ -19,6 +19,7 @@ import socket
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
@@ -59,17 +60,33 @@ def main() -> None:
         return  # the supervisor is gone already
     config = WorkerConfig.from_line(line)
     _end_with_supervisor()
-    if config.cpus[config.index] != NOT_PINNED:
-        os.sched_setaffinity(0, {config.cpus[config.index]})
     try:
         arena = Arena.attach(config.arena_path)
     except ArenaError as error:
         sys.exit(f"forkstormd worker {config.index}: {error}")
+    # Not before: the arena's helpers are as many as there are CPUs.
+    if config.cpus[config.index] != NOT_PINNED:
+        os.sched_setaffinity(0, {config.cpus[config.index]})
     with contextlib.closing(arena):
         # One lane more than calls have: the helper's.
         mm = MemoryManager(arena, config.threads + 1)
-        with contextlib.closing(mm):
+        with contextlib.closing(mm), _helping(mm, config.index):
+            # One that is started again finds calls running, which it would measure.
+            if config.index == 0 and registry.restart_count(arena, 0) == 0:
+                calibrate.choose(mm, config.parallel_vmas if len(config.endpoints) > 1 else 0)
             _serve(config, arena, mm, link)
+
+
+@contextlib.contextmanager
+def _helping(mm: MemoryManager, number: int) -> Iterator[None]:
+    """Help with the forks of other workers, while this one is idle."""
+    helper = threading.Thread(target=mm.help, args=(number,), name="helper", daemon=True)
+    helper.start()
+    try:
+        yield
+    finally:
+        mm.stop_helping()
+        helper.join()
 
 
 def _serve(config: WorkerConfig, arena: Arena, mm: MemoryManager, link: socket.socket) -> None:
@@ -96,12 +113,6 @@ def _serve(config: WorkerConfig, arena: Arena, mm: MemoryManager, link: socket.s
     # What exists now lives as long as the process: collections need not look at it again.
     gc.collect()
     gc.freeze()
-    # With the forks of other workers, while this one is idle.
-    helper = threading.Thread(target=mm.help, name="helper", daemon=True)
-    helper.start()
-    # One that is started again finds calls running, which it would measure.
-    if config.index == 0 and registry.restart_count(arena, 0) == 0:
-        calibrate.choose(mm, config.parallel_vmas if len(config.endpoints) > 1 else 0)
     with contextlib.suppress(OSError):
         link.sendall(READY)
     orphaned = _wait_for_end(config.supervisor_pid)
@@ -113,8 +124,6 @@ def _serve(config: WorkerConfig, arena: Arena, mm: MemoryManager, link: socket.s
     if not orphaned:
         time.sleep(_DRAIN_PAUSE_S)
     server.stop(_ORPHAN_GRACE_S if orphaned else config.drain_seconds).wait()
-    mm.stop_helping()
-    helper.join()
 
 
 def _wait_for_end(supervisor_pid: int) -> bool:

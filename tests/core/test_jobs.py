@@ -185,6 +185,23 @@ def test_parts_that_find_no_memory_leave_nothing(arena_path: str, strategy: Stra
     arena.close()
 
 
+@pytest.mark.parametrize("apart", [1, 15])
+def test_the_first_call_of_a_lane_erases(arena: Arena, mm: MemoryManager, apart: int) -> None:
+    """A lane that has never retired anything, and erasures that need no node."""
+    specs = [
+        with_flags(spec, linux.DONTCOPY if i % apart == 3 % apart and i % 5 == 3 else 0)
+        for i, spec in enumerate(runs_of_five(60_000 if arena.build != "uncompiled" else 6000))
+    ]
+    parent = mm.create(SpaceParams(), specs).value
+    new = MemoryManager(arena, 1)
+    child = new.fork(parent, Strategy.TREE_DUP).child
+    assert maps(mm, child) == [vma for vma in maps(mm, parent) if not vma[2] & linux.DONTCOPY]
+    assert_sound(mm, child)
+    mm.exit(child)
+    new.close()
+    assert_no_leak(mm)
+
+
 @pytest.mark.parametrize("least", [0, 1])
 def test_a_copy_past_the_caches(arena: Arena, mm: MemoryManager, least: int) -> None:
     arena.stream_from(0)

@@ -318,11 +318,16 @@ def _parts_together(task, parent, child, phases):
     cannot be."""
     index: cython.int = job_begin(task, PART_CLONE, parent, child.stamp)
     job: JobP
+    cut: cython.int
     result: cython.bint = False
     if index < 0:
         return False
     job = job_at(task.mem, index)
-    if parts_cut(task, job, parent.root, parent.height, 0) != 0:
+    cut = parts_cut(task, job, parent.root, parent.height, 0)
+    if cut == PARTS_HELD:
+        job_leave(task, index)
+        return False
+    if cut != 0:
         parts_drop(task, job)
     else:
         if phases:
@@ -353,7 +358,8 @@ def _marked(task, child):
         if vma.flags & VM_DONTCOPY:
             object = vma.object
             vma.object = 0
-            if mas_store(child, vma.start, end - 1, 0, 0) != 0:
+            # The record is the child's own, and is retired.
+            if mas_room(child) != 0 or mas_store(child, vma.start, end - 1, 0, 0) != 0:
                 vma.object = object
                 task.failure.site = FAULT_DONTCOPY_ERASE
                 return _undo_marked(task, child, vma.start)
@@ -378,6 +384,6 @@ def _undo_marked(task, child, failing):
         vma = record_at(task.mem, record)
         vma.object = 0
         record = mas_find_special(child, vma.end)
-    result = fork_failed(task, ordinal, ordinal - task.work.entries_erased)
+    result = fork_failed(task, ordinal, task.work.records_copied)
     dup_undo(task, child, task.fault.recovery, MAX_INDEX)
     return result

@@ -122,7 +122,9 @@ def _copy_together(task, parent, extent):
         result = parts_move(job, nodes, parent.map_count)
     else:
         result = parts_cut(task, job, parent.root, parent.height, extent)
-    if result == 0 and job_run(task, index) != 0:
+    if result == PARTS_HELD:
+        job_leave(task, index)
+    if result == PARTS_HELD or (result == 0 and job_run(task, index) != 0):
         return extent_alloc(task, nodes, parent.map_count)
     job_end(task, index)
     if result != 0:

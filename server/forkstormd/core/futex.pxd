@@ -15,6 +15,8 @@ cdef extern from *:
     }
     static inline int fs_posted_wake(uint32_t *word, int count, uint32_t bits) {
         __atomic_fetch_add(word, 1, __ATOMIC_ACQ_REL);
+        /* Asked for none, the kernel wakes one. */
+        if (count <= 0) return 0;
         return (int)syscall(SYS_futex, word, FUTEX_WAKE_BITSET, count, NULL, NULL, bits);
     }
     #define fs_jobs_wait(header, seen, bits) fs_posted_wait(&(header)->jobs_posted, (seen), (bits))

@@ -21,21 +21,21 @@ helper that wakes up with a job's old `word` finds that it has changed, under th
 So the memory a job fills and the source it copies are given up only when nobody can be at work
 there.
 
-A helper that holds a part and does not run for PATIENCE_NS (it was stopped, or is starved) is not
-waited for any longer: the job is left as it is, with its extent and its reference on the source,
-and the fork is made anew without help. What was left, and the job of a leader that died, which
-shows by its robust lock, is given back by the next process that begins a job or comes to the
+A helper that does not come to the end of a part within PATIENCE_NS (it was stopped, or is starved)
+is not waited for any longer: the job is left as it is, with its extent and its reference on the
+source, and the fork is made anew without help. What was left, and the job of a leader that died,
+which shows by its robust lock, is given back by the next process that begins a job or comes to the
 arena, once nobody is at work there any more (jobs_reap).
 
-All O(parts). Errors: JOB_NONE where there is no free job or too little to cut, JOB_LEFT where a
-helper was not waited for.
+O(parts), and where something was left O(VMAs) of it. Errors: JOB_NONE where there is no free job,
+JOB_LEFT where a helper was not waited for.
 """
 
 import cython
 
 if not cython.compiled:
     from forkstormd.core.atomics import *
-    from forkstormd.core.extents import extent_free
+    from forkstormd.core.extents import extent_free, extent_use
     from forkstormd.core.futex import jobs_wake
     from forkstormd.core.heap import heap_populate
     from forkstormd.core.layout import *
@@ -82,6 +82,8 @@ def job_begin(task, kind, source, stamp):
     snapshots_add(mem.header, 1)
     barrier()
     job.held = 1
+    # What was left may have been of another space.
+    extent_use(task, 0, 0)
     return found
 
 
@@ -102,7 +104,7 @@ def job_run(task, index):
     part: PartP
     count: u32 = job.part_count
     i: u32
-    done_by: u64 = cython.cast(u64, 1) << (task.lane_index & 63)
+    processes: u32 = 1
     job_publish(job, job.word | 1)
     # This process's own helper is not asked: it has this call to do.
     jobs_wake(mem.header, min(mem.helpers_max, count - 1), ~mem.helper_bits)
@@ -118,14 +120,30 @@ def job_run(task, index):
     for i in range(count):
         part = job_part(job, i)
         if mutex_try(part.lock) != 0 and mutex_wait(part.lock, now_ns() + PATIENCE_NS) != 0:
-            mutex_release(job.lock)
+            job_leave(task, index)
             return JOB_LEFT
         if part.done == 0:
             part_do(task, job, i)
         mutex_release(part.lock)
-        done_by |= cython.cast(u64, 1) << (part.lane & 63)
-    task.processes = bit_count(done_by)
+        processes += _is_new(task, job, i)
+    task.processes = processes
     return 0
+
+
+def _is_new(task, job, index):
+    """Whether a part was done by another lane than the leader's and those of the parts before."""
+    lane: u32 = job_part(job, index).lane
+    i: cython.int = cython.cast(cython.int, index) - 1
+    if lane == task.lane_index:
+        return False
+    while i >= 0 and job_part(job, i).lane != lane:
+        i -= 1
+    return i < 0
+
+
+def job_leave(task, index):
+    """Leave a job as it is, to whoever finds that nobody is at work on it any more."""
+    mutex_release(job_at(task.mem, index).lock)
 
 
 def job_end(task, index):
@@ -164,7 +182,8 @@ def _reap(task, job):
         return True
     if job.word & 1:
         _close(job)
-    for i in range(job.part_count):
+    # All that there are: somebody may hold one that an earlier job had.
+    for i in range(JOB_PARTS):
         if mutex_try(job_part(job, i).lock) != 0:
             return False
         mutex_release(job_part(job, i).lock)

@@ -688,16 +688,17 @@ class MemoryManager(Lanes):
             raise CoreError(EINVAL, "this strategy is sequential by nature", "strategy")
         self.arena.mem.header.parallel_vmas[strategy] = vmas
 
-    def help(self) -> None:
+    def help(self, number: object = 0) -> None:
         """Help other processes with their forks, from a thread of its own, until stop_helping.
 
-        Takes one lane. Sleeps without the GIL while there is nothing to do, or where another
-        thread of this process is in a call.
+        number: this process's among those that help each other; from 32 on they share their wake-up
+        with others, and do not wake those. Takes one lane. Sleeps without the GIL while there is
+        nothing to do, or where another thread of this process is in a call.
         """
         index: cython.int = self.begin(None, b"")
         task: TaskP = self.task(index)
         mem: MemP = self.arena.mem
-        bits: u32 = cython.cast(u32, 1) << (task.lane_index & 31)
+        bits: u32 = cython.cast(u32, 1) << (number & 31)
         seen: u32
         work_begin(task)
         task.fault.site = 0

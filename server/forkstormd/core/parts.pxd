@@ -16,6 +16,7 @@ cdef enum:
     PART_VMAS = 1024
     PARTS_WANTED = 64
     PATIENCE_NS = 20000000
+    PARTS_HELD = -2
 
 cdef int parts_move(Job *job, u64 nodes, u64 records) noexcept nogil
 cdef int parts_cut(Task *task, Job *job, u32 root, int height, u32 extent) noexcept nogil
