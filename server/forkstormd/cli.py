@@ -69,7 +69,7 @@ def main() -> None:
     help="Write a JSON file with address and endpoints once the server is ready.",
 )
 def serve(**flags: Any) -> None:
-    """Serve until SIGTERM or SIGINT.
+    """Serve until SIGTERM or SIGINT. SIGHUP starts the workers anew, one after the other.
 
     Every flag has a variable: --arena-bytes is FORKSTORMD_ARENA_BYTES. Prints one line when all
     workers serve.

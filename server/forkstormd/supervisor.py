@@ -4,6 +4,7 @@ It never imports grpc: fork and gRPC do not mix, and it shall be small and live 
 waits for signals and looks after everything once a second:
 
     SIGTERM, SIGINT   drain and end; a second one ends at once
+    SIGHUP            start the workers anew, one after the other, while the others serve
     SIGCHLD           a worker died: start it again, later each time it dies young
     each second       end the spaces whose time is up
 
@@ -52,6 +53,7 @@ _LANES_SPARE = 8
 _STALE_S = 2.0
 _ARENA_PREFIX, _ARENA_SUFFIX = "forkstorm-", ".arena"
 _STOP = {signal.SIGTERM, signal.SIGINT}
+_GO_ON = {signal.SIGCHLD, signal.SIGHUP}
 
 
 class ServerError(Exception):
@@ -70,7 +72,7 @@ class Supervisor:
         """Serve until a signal comes; the exit code. ServerError when it cannot start."""
         logging.basicConfig(format="%(name)s: %(message)s", level=logging.INFO)
         # Blocked, and fetched one at a time: there is no handler that could run in between.
-        signal.pthread_sigmask(signal.SIG_BLOCK, {*_STOP, signal.SIGCHLD})
+        signal.pthread_sigmask(signal.SIG_BLOCK, {*_STOP, *_GO_ON})
         with contextlib.ExitStack() as stack:
             try:
                 shared, own = self._reserve(stack)
@@ -185,13 +187,42 @@ class Supervisor:
         while True:
             now = time.monotonic()
             wake_at = min([tick_at, *(w.restart_at for w in self._workers if not w.is_running())])
-            got = signal.sigtimedwait({*_STOP, signal.SIGCHLD}, max(wake_at - now, 0))
+            got = signal.sigtimedwait({*_STOP, *_GO_ON}, max(wake_at - now, 0))
             if got is not None and got.si_signo in _STOP:
+                return
+            if got is not None and got.si_signo == signal.SIGHUP and not self._start_anew():
                 return
             self._restart_dead()
             if time.monotonic() >= tick_at:
                 self._end_expired()
                 tick_at = time.monotonic() + _TICK_S
+
+    def _start_anew(self) -> bool:
+        """Drain and start each worker, one after the other; False when a signal asks to stop. A
+        worker that does not come up again ends the round: the others go on as they are."""
+        _log.info("starting %d workers anew", len(self._workers))
+        for worker in self._workers:
+            worker.signal(signal.SIGTERM)
+            if not self._await_end(worker):
+                return False
+            registry.count_restart(self._arena, worker.config.index)
+            self._start(worker)
+            if not worker.wait_ready(_START_S):
+                _log.error("worker %d does not start", worker.config.index)
+                break
+        return not signal.sigpending() & _STOP
+
+    def _await_end(self, worker: WorkerProcess) -> bool:
+        """Wait for a worker that drains, and end it when its time is over; False when a signal asks
+        to stop."""
+        deadline = time.monotonic() + self._settings.drain_seconds + _END_S
+        while worker.is_running() and time.monotonic() < deadline:
+            got = signal.sigtimedwait({*_STOP, signal.SIGCHLD}, 0.1)
+            if got is not None and got.si_signo in _STOP:
+                return False
+            worker.ended()
+        worker.reap(0)
+        return True
 
     def _restart_dead(self) -> None:
         for worker in self._workers:
@@ -199,8 +230,8 @@ class Supervisor:
             if code is not None:
                 _log.warning("worker %d ended with %d", worker.config.index, code)
             if not worker.is_running() and time.monotonic() >= worker.restart_at:
-                self._start(worker)
                 registry.count_restart(self._arena, worker.config.index)
+                self._start(worker)
 
     def _end_expired(self) -> None:
         more = True
