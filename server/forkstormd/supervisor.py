@@ -21,7 +21,7 @@ import os
 import secrets
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from forkstormd import registry
@@ -203,8 +203,9 @@ class Supervisor:
         _log.info("starting %d workers anew", len(self._workers))
         for worker in self._workers:
             worker.signal(signal.SIGTERM)
-            if not self._await_end(worker):
+            if not self._await_ends([worker]):
                 return False
+            worker.reap(0)
             registry.count_restart(self._arena, worker.config.index)
             self._start(worker)
             if not worker.wait_ready(_START_S):
@@ -212,16 +213,16 @@ class Supervisor:
                 break
         return not signal.sigpending() & _STOP
 
-    def _await_end(self, worker: WorkerProcess) -> bool:
-        """Wait for a worker that drains, and end it when its time is over; False when a signal asks
-        to stop."""
+    def _await_ends(self, workers: Sequence[WorkerProcess]) -> bool:
+        """Wait until these workers have drained or their time is over; False when a signal asks to
+        stop meanwhile."""
         deadline = time.monotonic() + self._settings.drain_seconds + _END_S
-        while worker.is_running() and time.monotonic() < deadline:
+        while any(worker.is_running() for worker in workers) and time.monotonic() <= deadline:
             got = signal.sigtimedwait({*_STOP, signal.SIGCHLD}, 0.1)
+            for worker in workers:
+                worker.ended()
             if got is not None and got.si_signo in _STOP:
                 return False
-            worker.ended()
-        worker.reap(0)
         return True
 
     def _restart_dead(self) -> None:
@@ -249,18 +250,10 @@ class Supervisor:
 
     def _end_workers(self, *, drain: bool) -> None:
         """End all workers: politely first when `drain`, and all at once in any case."""
-        patience_s = self._settings.drain_seconds + _END_S if drain else 0.0
         for worker in self._workers:
             worker.signal(signal.SIGTERM if drain else signal.SIGKILL)
-        deadline = time.monotonic() + patience_s
-        while drain and any(worker.is_running() for worker in self._workers):
-            if time.monotonic() > deadline:
-                break
-            got = signal.sigtimedwait({*_STOP, signal.SIGCHLD}, 0.1)
-            for worker in self._workers:
-                worker.ended()
-            if got is not None and got.si_signo in _STOP:
-                break
+        if drain:
+            self._await_ends(self._workers)
         for worker in self._workers:
             worker.reap(0)
 

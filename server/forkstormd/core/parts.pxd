@@ -25,7 +25,7 @@ cdef bint parts_link(Task *task, Job *job) noexcept nogil
 cdef void parts_drop(Task *task, Job *job) noexcept nogil
 
 cdef Part *part_new(Job *job) noexcept nogil
-cdef u64 _count(Mem *mem, u32 node, int levels, u64 wanted) noexcept nogil
+cdef u64 _count(Mem *mem, u32 node, u64 wanted) noexcept nogil
 cdef u32 _cut(Task *task, Job *job, u32 node, int levels, u64 low, u64 high, u64 wanted) noexcept nogil
 cdef void _give_room(Task *task, Job *job, Part *part) noexcept nogil
 cdef void _do_clone(Task *task, Job *job, Part *part) noexcept nogil

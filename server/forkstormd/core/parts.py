@@ -89,10 +89,10 @@ def parts_cut(task, job, root, height, extent):
     if height < 3 or inner_at(mem, root).vmas <= wanted:
         return -1
     wanted = max(wanted, inner_at(mem, root).vmas // PARTS_WANTED)
-    counts = _count(mem, root, height, wanted)
+    counts = _count(mem, root, wanted)
     while counts >> 32 > JOB_TOPS or counts & LOW32 > JOB_PARTS:
         wanted *= 2
-        counts = _count(mem, root, height, wanted)
+        counts = _count(mem, root, wanted)
     tops = cython.cast(u32, counts >> 32)
     copying.inner = 0
     if extent != 0:
@@ -108,7 +108,7 @@ def parts_cut(task, job, root, height, extent):
     return 0 if _cut(task, job, root, height, 0, MAX_INDEX, wanted) != 0 else PARTS_HELD
 
 
-def _count(mem, node, levels, wanted):
+def _count(mem, node, wanted):
     """Into how many parts a subtree falls, and, times 2^32, how many tops it has."""
     inner: InnerP = inner_at(mem, node)
     offset: cython.int
@@ -116,7 +116,7 @@ def _count(mem, node, levels, wanted):
     if inner.vmas <= wanted:
         return 1
     for offset in range(inner.end + 1):
-        counts += _count(mem, inner.slot[offset], levels - 1, wanted)
+        counts += _count(mem, inner.slot[offset], wanted)
     return counts
 
 
